@@ -1,0 +1,1 @@
+//! What may happen to an exchange: plugins, and all that a plugin may see.

@@ -1,0 +1,1 @@
+//! The road, and the program `tollgate`.

@@ -1,0 +1,15 @@
+//! What is configured: the keeper and only writer of entities.
+//!
+//! Configuration is data: one table of fields yields validation, defaults, SQL, Admin routes and
+//! schema documents. This crate never opens a socket of its own and never touches a request.
+
+pub mod actor;
+pub mod admin;
+pub mod backend;
+pub mod check;
+pub mod conf;
+pub mod describe;
+pub mod entities;
+pub mod schema;
+pub mod snapshot;
+pub mod value;
