@@ -1,0 +1,47 @@
+# What people and CI type. Every target is one or two plain cargo commands.
+
+# Where `make run` keeps its database, logs and sockets. Kong's own default is /usr/local/kong.
+KONG_PREFIX ?= $(CURDIR)/.tollgate
+export KONG_PREFIX
+
+.PHONY: run build test tidy bench load compare deep loom fmt
+
+# The gateway in the foreground: proxy on 8000 and 8443, Admin API on 127.0.0.1:8001.
+run:
+	cargo run --release --bin tollgate -- start
+
+build:
+	cargo build --release --bin tollgate
+
+# The test command: format, lints, every test.
+test:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace
+
+# The style tests alone: seconds.
+tidy:
+	cargo test -p tidy
+
+# Micro-benchmarks of the parts.
+bench:
+	cargo bench -p bench
+
+# The gateway beside nginx in interleaved rounds: CPU per request, latency, memory.
+compare: build
+	cargo run --release --bin loadtest -- compare --tollgate target/release/tollgate
+
+# Crash, rate-limit, live-configuration and memory experiments against a real gateway.
+load: build
+	cargo run --release --bin loadtest -- prove --tollgate target/release/tollgate
+
+# Every interleaving of the event ring's protocol. Its own target folder: the flag rebuilds all.
+loom:
+	RUSTFLAGS="--cfg loom" cargo test -p runtime --release --target-dir target/loom loom_
+
+# Everything that takes minutes: ignored tests, more seeds, loom.
+deep: loom
+	cargo test --workspace -- --ignored
+
+fmt:
+	cargo fmt --all
