@@ -1,14 +1,19 @@
 //! The Admin API without a socket: a `Call` goes in, a `Reply` comes out.
 //!
 //! ```text
-//! transport ──Call──► path → place → method → body (JSON, form, multipart) → entity verb ──Reply──►
+//! transport ──Call──► path → place → method → body (JSON, form) → entity verb ──Reply──►
 //! ```
 //! The paths are made from the entities' own tables, so a new entity needs no line here.
 //! Nothing in these files opens a socket, reads a clock or blocks on anything but the store.
 //!
 //! Source: Kong `kong/api/{init,endpoints,api_helpers,arguments}.lua` and what 3.9.1 answered.
 
+mod body;
 mod call;
+mod form;
+mod multipart;
+mod page;
+mod path;
 mod reply;
 
 pub use call::{Call, Method};

@@ -10,6 +10,7 @@ pub mod check;
 pub mod conf;
 pub mod describe;
 pub mod entities;
+pub mod fault;
 pub mod schema;
 pub mod snapshot;
 pub mod value;

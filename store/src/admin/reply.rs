@@ -1,6 +1,7 @@
 //! One answer of the Admin API, and the answers that every endpoint shares.
 
 use super::{Call, Method};
+use crate::fault::Fault;
 use serde_json::{Value, json};
 
 /// One answer.
@@ -43,6 +44,12 @@ impl Reply {
     #[must_use]
     pub fn of_type(status: u16, content_type: &str, body: Vec<u8>) -> Self {
         Self { status, headers: vec![("Content-Type", content_type.to_owned())], body }
+    }
+
+    /// The answer to a request with faults.
+    #[must_use]
+    pub fn fault(fault: &Fault) -> Self {
+        Self::json(fault.kind.status(), &fault.to_json())
     }
 
     /// 404 for what is not there.

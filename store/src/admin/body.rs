@@ -1,0 +1,130 @@
+//! From the body of a call to named arguments, whatever type it was sent as.
+
+use super::form::{Unreadable, nest, pairs};
+use super::multipart::{self, media_type};
+use super::{ADMIN_BODY_BYTES_MAX, Call, Reply};
+use serde_json::{Map, Value};
+
+/// What a client sent to be stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Sent {
+    /// The arguments by name.
+    pub(super) fields: Map<String, Value>,
+    /// They came as JSON, so their types are what they are; those of forms are texts whose
+    /// meaning the schema decides.
+    pub(super) typed: bool,
+}
+
+/// Reads the body of a POST, PUT or PATCH.
+///
+/// # Errors
+/// The answer to give: 400, 413 or 415.
+pub(super) fn read(call: &Call) -> Result<Sent, Reply> {
+    if call.content_type_repeated {
+        let words = b"Multiple Content-Type headers not allowed".to_vec();
+        return Err(Reply::of_type(400, "text/plain; charset=utf-8", words));
+    }
+    if call.body.len() > ADMIN_BODY_BYTES_MAX {
+        return Err(Reply::message(413, "Payload too large"));
+    }
+    let Some(content_type) = call.content_type.as_deref() else {
+        if call.body.is_empty() {
+            return Ok(Sent::default());
+        }
+        return Err(unsupported());
+    };
+    match media_type(content_type).as_str() {
+        "application/json" => json(&call.body),
+        "application/x-www-form-urlencoded" => form(pairs(&call.body)),
+        "multipart/form-data" if call.body.is_empty() => Ok(Sent::default()),
+        "multipart/form-data" => form(multipart::pairs(content_type, &call.body)),
+        _ => Err(unsupported()),
+    }
+}
+
+fn unsupported() -> Reply {
+    Reply::message(415, "Unsupported media type")
+}
+
+/// Kong answers 500 to an array or a plain value; that is an accident nobody should copy.
+fn json(body: &[u8]) -> Result<Sent, Reply> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(fields)) => Ok(Sent { fields, typed: true }),
+        Ok(_) => Err(Reply::message(400, "JSON body must be an object")),
+        Err(_) => Err(Unreadable::NotJson.into()),
+    }
+}
+
+fn form(pairs: Result<Vec<(String, Value)>, Unreadable>) -> Result<Sent, Reply> {
+    let fields = pairs.and_then(nest).map_err(Reply::from)?;
+    Ok(Sent { fields, typed: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn call(content_type: Option<&str>, body: &[u8]) -> Call {
+        let call = Call::new("POST", "/services").with_body(body.to_vec());
+        match content_type {
+            Some(kind) => call.header("Content-Type", kind.as_bytes()),
+            None => call,
+        }
+    }
+
+    #[track_caller]
+    fn refused(content_type: Option<&str>, body: &[u8], status: u16, message: &str) {
+        let reply = read(&call(content_type, body)).expect_err("refused");
+        let words = json!({ "message": message }).to_string();
+        assert_eq!((reply.status, reply.body), (status, words.into_bytes()));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_with_kongs_words() {
+        let parse = "Cannot parse JSON body";
+        refused(Some("application/json"), b"", 400, parse);
+        refused(Some("application/json"), b"{\"host\": ", 400, parse);
+        refused(Some("application/json; charset=utf-8"), b"{} {}", 400, parse);
+        refused(Some("application/json"), &b"[".repeat(1 << 20), 400, parse);
+        refused(Some("application/json"), b"\xff", 400, parse);
+        for body in ["[1]", "\"x\"", "null", "1"] {
+            let words = "JSON body must be an object";
+            refused(Some("application/json"), body.as_bytes(), 400, words);
+        }
+        refused(Some("text/plain"), b"host=a", 415, "Unsupported media type");
+        refused(None, b"host=a", 415, "Unsupported media type");
+        let many = "a&".repeat(1001);
+        let form = Some("application/x-www-form-urlencoded");
+        refused(form, many.as_bytes(), 400, "Too many arguments");
+        refused(form, &vec![b'a'; ADMIN_BODY_BYTES_MAX + 1], 413, "Payload too large");
+    }
+
+    #[test]
+    fn a_repeated_content_type_is_refused_in_plain_text() {
+        let call = call(Some("application/json"), b"{}").header("content-type", b"text/plain");
+        let reply = read(&call).expect_err("refused");
+        assert_eq!(reply.body, b"Multiple Content-Type headers not allowed");
+    }
+
+    #[track_caller]
+    #[allow(clippy::needless_pass_by_value, reason = "so that calls read as a table")]
+    fn reads(content_type: Option<&str>, body: &str, typed: bool, expected: Value) {
+        let sent = read(&call(content_type, body.as_bytes())).expect("readable");
+        assert_eq!((sent.typed, Value::Object(sent.fields)), (typed, expected));
+    }
+
+    #[test]
+    fn every_accepted_type_is_read() {
+        reads(None, "", false, json!({}));
+        reads(Some("application/x-www-form-urlencoded"), "", false, json!({}));
+        reads(Some("multipart/form-data"), "", false, json!({}));
+        reads(Some("Application/JSON"), "{\"a\":{\"b\":1}}", true, json!({"a": {"b": 1}}));
+        reads(
+            Some("application/x-www-form-urlencoded; charset=UTF-8"),
+            "a.b=1",
+            false,
+            json!({"a": {"b": "1"}}),
+        );
+    }
+}
