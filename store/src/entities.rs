@@ -1,1 +1,6 @@
-//! Not written yet.
+//! The core entities, one data file each.
+
+use crate::schema::Entity;
+
+/// Every core entity, parents before children.
+pub static ALL: &[&Entity] = &[];

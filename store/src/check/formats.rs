@@ -1,0 +1,1 @@
+//! Checks of strings with a grammar of their own: hosts, addresses, paths, names, tags.
