@@ -53,7 +53,7 @@ impl<'a> Working<'a> {
     /// # Errors
     /// Code 1 if the entity has no endpoint key, code 10 if the value is not valid for it.
     pub fn key(&self, _entity: &'static Entity, _text: &str) -> Result<Key, Fault> {
-        Err(Fault::Database("not built yet".to_owned()))
+        Err(Fault::database())
     }
 
     /// The row with that key, if it exists and has not expired.
@@ -66,7 +66,7 @@ impl<'a> Working<'a> {
     /// # Errors
     /// Code 2.
     pub fn validate(&mut self, _entity: &'static Entity, _input: Value) -> Result<(), Fault> {
-        Err(Fault::Database("not built yet".to_owned()))
+        Err(Fault::database())
     }
 
     /// A new row (POST). `input` may hold `ttl` where the entity has it.
@@ -74,7 +74,7 @@ impl<'a> Working<'a> {
     /// # Errors
     /// Codes 2, 3, 4, 5, 11, 13, or what a plugin's `prepare` found.
     pub fn insert(&mut self, _entity: &'static Entity, _input: Value) -> Result<Arc<Row>, Fault> {
-        Err(Fault::Database("not built yet".to_owned()))
+        Err(Fault::database())
     }
 
     /// A whole row under that key, new or in place of another (PUT).
@@ -87,7 +87,7 @@ impl<'a> Working<'a> {
         _key: &Key,
         _input: Value,
     ) -> Result<Arc<Row>, Fault> {
-        Err(Fault::Database("not built yet".to_owned()))
+        Err(Fault::database())
     }
 
     /// Changes some fields of a row (PATCH): records merge, lists and maps are replaced.
@@ -100,7 +100,7 @@ impl<'a> Working<'a> {
         _key: &Key,
         _patch: Value,
     ) -> Result<Arc<Row>, Fault> {
-        Err(Fault::Database("not built yet".to_owned()))
+        Err(Fault::database())
     }
 
     /// Deletes a row and what cascades from it; `false` if there was none.
@@ -108,6 +108,6 @@ impl<'a> Working<'a> {
     /// # Errors
     /// Code 4 if rows point to it that must not.
     pub fn delete(&mut self, _entity: &'static Entity, _id: Uuid) -> Result<bool, Fault> {
-        Err(Fault::Database("not built yet".to_owned()))
+        Err(Fault::database())
     }
 }

@@ -7,10 +7,10 @@
 //!
 //! Source: Kong `kong/db/schema/init.lua`, `kong/db/dao/init.lua`.
 
-mod fault;
-pub mod pretty;
+mod faults;
 
-pub use fault::{Fault, Faults, Wrong};
+pub use crate::fault::Fault;
+pub use faults::{Faults, Wrong};
 
 /// What is being done with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,1 +1,0 @@
-//! Checks of strings with a grammar of their own: hosts, addresses, paths, names, tags.
