@@ -1,0 +1,586 @@
+//! The header lines of one message: one buffer of bytes and a list of places in it.
+//!
+//! Invariant: every line lies in the buffer as it goes out, `Name: value\r\n`. A received block is
+//! copied once; lines that are not written this way are written again behind it. So runs of
+//! untouched lines leave with one copy.
+
+use std::fmt;
+
+/// Most bytes that the lines of one message may take. Beyond it, [`Fields::add`] refuses.
+pub const FIELDS_BYTES_MAX: usize = 1 << 20;
+/// Longest name, in bytes.
+const NAME_BYTES_MAX: usize = u16::MAX as usize;
+
+/// Names that framing, connections and routing ask for. Recognised once, when a line arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Known {
+    /// Any other name.
+    Other,
+    /// Host.
+    Host,
+    /// Connection.
+    Connection,
+    /// Content-Length.
+    ContentLength,
+    /// Transfer-Encoding.
+    TransferEncoding,
+    /// Expect.
+    Expect,
+    /// Upgrade.
+    Upgrade,
+    /// TE.
+    Te,
+    /// Trailer.
+    Trailer,
+    /// Keep-Alive.
+    KeepAlive,
+    /// Proxy: would become `HTTP_PROXY` in a CGI program.
+    Proxy,
+    /// Proxy-Connection.
+    ProxyConnection,
+}
+
+impl Known {
+    /// Recognises a name in any case.
+    pub fn of(name: &[u8]) -> Self {
+        let first = name.first().map_or(0, |b| b | 0x20);
+        let (known, spelling) = match (name.len(), first) {
+            (4, b'h') => (Self::Host, "host"),
+            (10, b'c') => (Self::Connection, "connection"),
+            (14, b'c') => (Self::ContentLength, "content-length"),
+            (17, b't') => (Self::TransferEncoding, "transfer-encoding"),
+            (6, b'e') => (Self::Expect, "expect"),
+            (7, b'u') => (Self::Upgrade, "upgrade"),
+            (2, b't') => (Self::Te, "te"),
+            (7, b't') => (Self::Trailer, "trailer"),
+            (10, b'k') => (Self::KeepAlive, "keep-alive"),
+            (5, b'p') => (Self::Proxy, "proxy"),
+            (16, b'p') => (Self::ProxyConnection, "proxy-connection"),
+            _ => return Self::Other,
+        };
+        if name.eq_ignore_ascii_case(spelling.as_bytes()) { known } else { Self::Other }
+    }
+
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+/// A set of [`Known`] names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen(u16);
+
+impl Seen {
+    /// The set of these names.
+    pub const fn of(names: &[Known]) -> Self {
+        let (mut bits, mut rest) = (0, names);
+        while let [name, after @ ..] = rest {
+            bits |= name.bit();
+            rest = after;
+        }
+        Self(bits)
+    }
+
+    /// Whether any name is in both.
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    start: u32,
+    value_len: u32,
+    name_len: u16,
+    /// The first byte of the name with bit 5 set: refuses most names without a look at the buffer.
+    first: u8,
+    known: Known,
+}
+
+impl Line {
+    const fn value_start(self) -> usize {
+        self.start as usize + self.name_len as usize + 2
+    }
+
+    const fn end(self) -> usize {
+        self.value_start() + self.value_len as usize + 2
+    }
+}
+
+/// The header lines of one message, in order, with the names as they were written.
+///
+/// Lookups ignore case. Values never hold a control byte other than a tab.
+#[derive(Clone, Default)]
+pub struct Fields {
+    bytes: Vec<u8>,
+    lines: Vec<Line>,
+    seen: Seen,
+}
+
+impl Fields {
+    /// No lines.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there are no lines.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Forgets the lines, keeps the buffers.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.lines.clear();
+        self.seen = Seen::default();
+    }
+
+    /// The first value of this name.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        let line = self.lines.iter().find(|line| self.is_named(**line, name.as_bytes()))?;
+        Some(self.value(*line))
+    }
+
+    /// All values of this name, in order.
+    pub fn all<'f>(&'f self, name: &str) -> impl Iterator<Item = &'f [u8]> {
+        let name = name.as_bytes();
+        self.lines.iter().filter(|line| self.is_named(**line, name)).map(|line| self.value(*line))
+    }
+
+    /// Whether there is a line of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// The first value of a well-known name; one bit test when there is none.
+    pub fn get_known(&self, name: Known) -> Option<&[u8]> {
+        self.all_known(name).next()
+    }
+
+    /// All values of a well-known name.
+    pub fn all_known(&self, name: Known) -> impl Iterator<Item = &[u8]> {
+        let lines = if self.has(name) { self.lines.as_slice() } else { &[] };
+        lines.iter().filter(move |line| line.known == name).map(|line| self.value(*line))
+    }
+
+    /// Whether there is a line of this well-known name.
+    pub fn has(&self, name: Known) -> bool {
+        self.seen.meets(Seen(name.bit()))
+    }
+
+    /// The well-known names that are there.
+    pub fn seen(&self) -> Seen {
+        self.seen
+    }
+
+    /// Names and values, in order. Names are ASCII, in their original case.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.lines.iter().map(|line| (self.name(*line), self.value(*line)))
+    }
+
+    /// Puts one line in place of all of this name: where the first of them was, or at the end.
+    ///
+    /// False, and nothing changed, if the name is not a token or the message would grow beyond
+    /// [`FIELDS_BYTES_MAX`]. Outer spaces of the value are cut; control bytes are
+    /// percent-encoded, as OpenResty does.
+    pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> bool {
+        let Some(line) = self.write(name.as_bytes(), value.as_ref()) else {
+            return false;
+        };
+        let place = self.lines.iter().position(|old| self.is_named(*old, name.as_bytes()));
+        match place {
+            None => self.lines.push(line),
+            Some(place) => {
+                // The new line takes the first one's place; the rest of that name goes.
+                let mut at = 0;
+                let (bytes, name) = (&self.bytes, name.as_bytes());
+                self.lines.retain_mut(|old| {
+                    let (here, named) = (at, is_named(bytes, *old, name));
+                    at += 1;
+                    if here == place {
+                        *old = line;
+                    }
+                    here == place || !named
+                });
+            }
+        }
+        self.seen.0 |= line.known.bit();
+        true
+    }
+
+    /// Adds a line at the end. Refuses and cleans like [`Fields::set`].
+    pub fn add(&mut self, name: &str, value: impl AsRef<[u8]>) -> bool {
+        let line = self.write(name.as_bytes(), value.as_ref());
+        if let Some(line) = line {
+            self.lines.push(line);
+            self.seen.0 |= line.known.bit();
+        }
+        line.is_some()
+    }
+
+    /// Removes all lines of this name; says how many there were.
+    pub fn remove(&mut self, name: &str) -> usize {
+        let before = self.lines.len();
+        let bytes = &self.bytes;
+        self.lines.retain(|line| !is_named(bytes, *line, name.as_bytes()));
+        if self.lines.len() != before {
+            self.note_seen();
+        }
+        before - self.lines.len()
+    }
+
+    /// Keeps the lines for which `keep(name, value)` holds.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+        let bytes = &self.bytes;
+        self.lines.retain(|line| keep(name_of(bytes, *line), value_of(bytes, *line)));
+        self.note_seen();
+    }
+
+    /// Removes all lines of these well-known names.
+    pub fn remove_known(&mut self, names: Seen) {
+        if self.seen.meets(names) {
+            self.lines.retain(|line| names.0 & line.known.bit() == 0);
+            self.seen.0 &= !names.0;
+        }
+    }
+
+    /// The lines as they go out, in as few slices as possible.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &[u8]> {
+        let mut lines = self.lines.iter().copied().peekable();
+        std::iter::from_fn(move || {
+            let first = lines.next()?;
+            let mut end = first.end();
+            while let Some(next) = lines.next_if(|next| next.start as usize == end) {
+                end = next.end();
+            }
+            Some(self.bytes.get(first.start as usize..end).unwrap_or_default())
+        })
+    }
+
+    /// Starts a received message with its block of header lines.
+    pub(super) fn load(&mut self, block: &[u8]) {
+        self.clear();
+        self.bytes.extend_from_slice(block);
+    }
+
+    /// Notes a line of the loaded block. `name` lies at `start`.
+    pub(super) fn adopt(
+        &mut self,
+        start: usize,
+        name: &[u8],
+        value_start: usize,
+        value_len: usize,
+    ) {
+        let name_end = start + name.len();
+        let value_end = value_start + value_len;
+        let canonical = value_start == name_end + 2
+            && self.bytes.get(name_end..value_start) == Some(b": ")
+            && self.bytes.get(value_end..value_end + 2) == Some(b"\r\n");
+        let start = if canonical {
+            start
+        } else {
+            let again = self.bytes.len();
+            self.bytes.extend_from_within(start..name_end);
+            self.bytes.extend_from_slice(b": ");
+            self.bytes.extend_from_within(value_start..value_end);
+            self.bytes.extend_from_slice(b"\r\n");
+            again
+        };
+        if let Some(line) = line(start, name, value_len) {
+            self.seen.0 |= line.known.bit();
+            self.lines.push(line);
+        }
+    }
+
+    /// Writes `name: value\r\n` behind the other bytes.
+    fn write(&mut self, name: &[u8], value: &[u8]) -> Option<Line> {
+        // An escaped byte takes three.
+        let room = name.len() + value.len().saturating_mul(3) + 4;
+        if self.bytes.len().saturating_add(room) > FIELDS_BYTES_MAX {
+            self.compact();
+        }
+        if !is_token(name) || self.bytes.len().saturating_add(room) > FIELDS_BYTES_MAX {
+            return None;
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(b": ");
+        let value_start = self.bytes.len();
+        push_clean(&mut self.bytes, value);
+        let value_len = self.bytes.len() - value_start;
+        self.bytes.extend_from_slice(b"\r\n");
+        line(start, name, value_len)
+    }
+
+    /// Forgets the bytes that no line uses.
+    fn compact(&mut self) {
+        let mut bytes = Vec::with_capacity(self.lines.iter().map(|line| line.end()).sum());
+        for line in &mut self.lines {
+            let old = self.bytes.get(line.start as usize..line.end()).unwrap_or_default();
+            line.start = bytes.len() as u32;
+            bytes.extend_from_slice(old);
+        }
+        self.bytes = bytes;
+    }
+
+    fn note_seen(&mut self) {
+        self.seen = Seen(self.lines.iter().fold(0, |bits, line| bits | line.known.bit()));
+    }
+
+    fn is_named(&self, line: Line, name: &[u8]) -> bool {
+        is_named(&self.bytes, line, name)
+    }
+
+    fn name(&self, line: Line) -> &[u8] {
+        name_of(&self.bytes, line)
+    }
+
+    fn value(&self, line: Line) -> &[u8] {
+        value_of(&self.bytes, line)
+    }
+}
+
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Fields {}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes| String::from_utf8_lossy(bytes);
+        f.debug_list().entries(self.iter().map(|(name, value)| (text(name), text(value)))).finish()
+    }
+}
+
+fn line(start: usize, name: &[u8], value_len: usize) -> Option<Line> {
+    Some(Line {
+        start: u32::try_from(start).ok()?,
+        value_len: u32::try_from(value_len).ok()?,
+        name_len: u16::try_from(name.len()).ok()?,
+        first: name.first()? | 0x20,
+        known: Known::of(name),
+    })
+}
+
+fn name_of(bytes: &[u8], line: Line) -> &[u8] {
+    let start = line.start as usize;
+    bytes.get(start..start + line.name_len as usize).unwrap_or_default()
+}
+
+fn value_of(bytes: &[u8], line: Line) -> &[u8] {
+    let start = line.value_start();
+    bytes.get(start..start + line.value_len as usize).unwrap_or_default()
+}
+
+fn is_named(bytes: &[u8], line: Line, name: &[u8]) -> bool {
+    line.name_len as usize == name.len()
+        && name.first().is_some_and(|b| b | 0x20 == line.first)
+        && name_of(bytes, line).eq_ignore_ascii_case(name)
+}
+
+/// Whether these bytes are a token of RFC 9110, at most 65,535 of them.
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && bytes.len() <= NAME_BYTES_MAX
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+}
+
+/// Whether a server that folds `_` into `-` would frame the message by this line.
+pub(super) fn is_disguised(name: &[u8]) -> bool {
+    match name.len() {
+        14 => name.eq_ignore_ascii_case(b"content_length"),
+        17 => name.eq_ignore_ascii_case(b"transfer_encoding"),
+        _ => false,
+    }
+}
+
+/// Appends a value that cannot end its line: outer spaces cut, control bytes percent-encoded.
+pub(crate) fn push_clean(out: &mut Vec<u8>, value: &[u8]) {
+    let value = trimmed(value);
+    // Without an early end, this becomes vector code.
+    if !value.iter().fold(false, |dirty, &b| dirty | is_control(b)) {
+        out.extend_from_slice(value);
+        return;
+    }
+    for &byte in value {
+        if is_control(byte) {
+            push_escape(out, byte);
+        } else {
+            out.push(byte);
+        }
+    }
+}
+
+/// Appends `%XX`.
+pub(super) fn push_escape(out: &mut Vec<u8>, byte: u8) {
+    let digit = |half: u8| half + if half < 10 { b'0' } else { b'A' - 10 };
+    out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+}
+
+const fn is_control(byte: u8) -> bool {
+    (byte < b' ' && byte != b'\t') || byte == 0x7f
+}
+
+fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fields(lines: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::new();
+        lines.iter().for_each(|(name, value)| assert!(fields.add(name, value)));
+        fields
+    }
+
+    #[track_caller]
+    fn check(fields: &Fields, expected: &str) {
+        let text: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                format!("{}={}", text(name), text(value))
+            })
+            .collect();
+        assert_eq!(text.join(" "), expected);
+        let written: Vec<u8> = fields.runs().flatten().copied().collect();
+        let lines: Vec<u8> = fields
+            .iter()
+            .flat_map(|(name, value)| [name, b": ", value, b"\r\n"].concat())
+            .collect();
+        assert_eq!(written, lines, "runs differ from lines");
+    }
+
+    #[test]
+    fn a_set_line_takes_the_first_place() {
+        let mut lines = fields(&[("A", "1"), ("B", "2"), ("a", "3"), ("C", "4"), ("A", "5")]);
+        assert!(lines.set("a", "6"));
+        check(&lines, "a=6 B=2 C=4");
+        assert!(lines.set("D", "7"));
+        check(&lines, "a=6 B=2 C=4 D=7");
+        assert_eq!(lines.remove("b"), 1);
+        assert_eq!(lines.remove("b"), 0);
+        check(&lines, "a=6 C=4 D=7");
+        lines.retain(|name, _| name != b"C");
+        check(&lines, "a=6 D=7");
+    }
+
+    #[test]
+    fn lookups_ignore_case() {
+        let lines = fields(&[("X-One", "1"), ("x-one", "2"), ("X-Two", "")]);
+        assert_eq!(lines.get("x-ONE"), Some(&b"1"[..]));
+        assert_eq!(lines.all("X-One").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(lines.get("x-two"), Some(&b""[..]));
+        assert!(!lines.contains("x-on") && !lines.contains(""));
+    }
+
+    #[test]
+    fn well_known_names_are_seen_as_long_as_they_are_there() {
+        let mut lines = fields(&[("HOST", "a"), ("tE", "b"), ("te", "c"), ("Content-lengtH", "1")]);
+        assert_eq!(lines.get_known(Known::Host), Some(&b"a"[..]));
+        assert_eq!(lines.all_known(Known::Te).count(), 2);
+        assert!(lines.has(Known::ContentLength) && !lines.has(Known::Expect));
+        lines.remove("content-length");
+        assert!(!lines.has(Known::ContentLength) && lines.has(Known::Te));
+        lines.remove_known(Seen::of(&[Known::Te, Known::Expect]));
+        check(&lines, "HOST=a");
+        assert!(!lines.has(Known::Te));
+        lines.clear();
+        assert!(!lines.has(Known::Host) && lines.is_empty());
+    }
+
+    #[test]
+    fn every_well_known_name_is_recognised() {
+        let names = ["Host", "Connection", "Content-Length", "Transfer-Encoding", "Expect"];
+        let more = ["Upgrade", "TE", "Trailer", "Keep-Alive", "Proxy", "Proxy-Connection"];
+        let known: Vec<Known> =
+            names.iter().chain(&more).map(|name| Known::of(name.as_bytes())).collect();
+        assert_eq!(known.iter().map(|k| k.bit()).sum::<u16>(), 0b1111_1111_1110);
+        assert_eq!(Known::of(b"hosts"), Known::Other);
+        assert_eq!(Known::of(b""), Known::Other);
+    }
+
+    #[test]
+    fn no_value_ends_its_line_and_no_name_is_strange() {
+        let mut lines = Fields::new();
+        assert!(lines.set("A", " \tx\r\nEvil: y\0\x7f\tz "));
+        check(&lines, "A=x%0D%0AEvil: y%00%7F\tz");
+        for name in ["", "a b", "a:", "a\r\n", "\u{e9}", &"n".repeat(70_000)] {
+            assert!(!lines.add(name, "v") && !lines.set(name, "v"), "{name}");
+        }
+        assert_eq!(lines.len(), 1);
+    }
+
+    #[test]
+    fn a_message_has_a_largest_size_and_old_bytes_do_not_count() {
+        let mut lines = fields(&[("Keep", "me")]);
+        let large = vec![b'v'; 100_000];
+        for _ in 0..100 {
+            assert!(lines.set("Large", &large));
+        }
+        assert!(lines.bytes.len() <= FIELDS_BYTES_MAX);
+        assert_eq!(lines.get("large"), Some(large.as_slice()));
+        assert_eq!(lines.get("keep"), Some(&b"me"[..]));
+        assert!(!lines.add("More", vec![b'v'; FIELDS_BYTES_MAX]));
+        assert_eq!(lines.len(), 2);
+    }
+
+    #[test]
+    fn untouched_runs_leave_in_one_piece() {
+        let mut lines = fields(&[("A", "1"), ("B", "2"), ("C", "3"), ("D", "4")]);
+        assert_eq!(lines.runs().count(), 1);
+        lines.remove("B");
+        assert_eq!(lines.runs().count(), 2);
+    }
+
+    proptest! {
+        /// Against a list of pairs, under any order of changes.
+        #[test]
+        fn changes_are_those_of_a_list(
+            changes in proptest::collection::vec((0..4, "[ab]|host|te", "[ -~]{0,6}"), 0..40)
+        ) {
+            let (mut lines, mut model) = (Fields::new(), Vec::<(String, String)>::new());
+            for (change, name, value) in changes {
+                let value = value.trim_matches([' ', '\t']).to_owned();
+                match change {
+                    0 | 1 => {
+                        lines.add(&name, &value);
+                        model.push((name, value));
+                    }
+                    2 => {
+                        lines.set(&name, &value);
+                        let place = model.iter().position(|(old, _)| *old == name);
+                        let place = place.unwrap_or(model.len());
+                        model.insert(place, (name.clone(), value));
+                        let mut at = 0;
+                        model.retain(|(old, _)| { at += 1; at - 1 == place || *old != name });
+                    }
+                    _ => {
+                        let gone = lines.remove(&name);
+                        let before = model.len();
+                        model.retain(|(old, _)| *old != name);
+                        prop_assert_eq!(gone, before - model.len());
+                    }
+                }
+                let text: Vec<String> = model.iter().map(|(n, v)| format!("{n}={v}")).collect();
+                check(&lines, &text.join(" "));
+                prop_assert_eq!(lines.has(Known::Te), model.iter().any(|(n, _)| n == "te"));
+            }
+        }
+    }
+}
