@@ -10,14 +10,28 @@
 
 mod body;
 mod call;
+mod coerce;
 mod form;
 mod multipart;
+mod node;
 mod page;
 mod path;
+mod place;
 mod reply;
+mod rows;
+mod schemas;
+mod tags;
 
 pub use call::{Call, Method};
+pub use node::{KONG_VERSION, Live, LogLevel, Node, NodeFacts};
 pub use reply::Reply;
+
+use crate::actor::{Answer, Working};
+use crate::schema::Catalogue;
+use body::Sent;
+use place::{Fixed, Hit, Place, Places};
+use rows::{Answered, Rows};
+use serde_json::{Value as Json, json};
 
 /// Largest request body, in bytes; the transport stops reading there and answers
 /// [`Reply::body_too_large`]. Kong: `nginx_admin_client_max_body_size=10m`.
@@ -28,3 +42,115 @@ pub const ADMIN_ARGUMENTS_MAX: usize = 1000;
 
 /// Deepest nesting that the names of form arguments may ask for (`a.b[c].d` is 4).
 pub const ADMIN_ARGUMENT_DEPTH_MAX: usize = 32;
+
+/// The Admin API of one node.
+pub struct Admin {
+    node: Node,
+    places: Places,
+}
+
+impl Admin {
+    /// The Admin API of these entities on that node.
+    #[must_use]
+    pub fn new(catalogue: &Catalogue, node: Node) -> Self {
+        Self { node, places: Places::new(catalogue) }
+    }
+
+    /// As the actor wants it.
+    #[must_use]
+    pub fn into_answer(mut self) -> Answer {
+        Box::new(move |store, call| self.answer(store, call))
+    }
+
+    /// Answers one call. Never panics, whatever the call holds.
+    pub fn answer(&mut self, store: &mut Working<'_>, call: &Call) -> Reply {
+        let reply = self.reply(store, call).unwrap_or_else(|early| early);
+        reply.finished(call, &self.node.facts.origins)
+    }
+
+    fn reply(&mut self, store: &mut Working<'_>, call: &Call) -> Answered {
+        let Some(segments) = path::segments(&call.path) else { return Err(Reply::not_found()) };
+        let hit = self.places.find(&segments).ok_or_else(Reply::not_found)?;
+        let method = match Method::named(&call.method) {
+            Some(Method::Options) => return Ok(reply::options(call, hit.methods)),
+            Some(Method::Head) => Method::Get,
+            Some(method) => method,
+            None => return Err(Reply::method_not_allowed()),
+        };
+        if !hit.methods.contains(&method) {
+            return Err(Reply::method_not_allowed());
+        }
+        let sent = if method.has_body() { body::read(call)? } else { Sent::default() };
+        if let Place::Fixed(fixed) = hit.place {
+            return Fixture { node: &mut self.node, places: &self.places, store, call, method }
+                .answer(fixed, &hit, sent);
+        }
+        let mut rows = Rows { store, call, method, hit: &hit, sent };
+        match hit.place {
+            Place::Rows(entity) => rows.rows(entity),
+            Place::Row(entity) => rows.row(entity),
+            Place::Parent(link) => rows.parent(link),
+            Place::Children(link) => rows.children(link),
+            Place::Child(link) => rows.child(link),
+            Place::Fixed(_) => Err(Reply::not_found()),
+        }
+    }
+}
+
+/// One call that is not about rows.
+struct Fixture<'a, 'b> {
+    node: &'a mut Node,
+    places: &'a Places,
+    store: &'a mut Working<'b>,
+    call: &'a Call,
+    method: Method,
+}
+
+impl Fixture<'_, '_> {
+    fn answer(self, fixed: Fixed, hit: &Hit<'_>, sent: Sent) -> Answered {
+        let name = hit.parameter(0);
+        match fixed {
+            Fixed::Root => Ok(node::root(self.node, self.store)),
+            Fixed::Status => node::status(self.node, &self.call.query),
+            Fixed::Ready => Ok(node::ready(self.node)),
+            Fixed::StatusDns => {
+                Err(Reply::message(501, "not implemented with the legacy DNS client"))
+            }
+            Fixed::Endpoints => Ok(Reply::json(200, &json!({ "data": self.places.paths() }))),
+            Fixed::PluginsEnabled => {
+                let names = json!({ "enabled_plugins": self.store.catalogue().enabled });
+                Ok(Reply::json(200, &names))
+            }
+            Fixed::PluginConfigSchema => schemas::plugin_config(self.store.catalogue(), name),
+            Fixed::EntitySchema => schemas::entity(self.store.catalogue(), name),
+            Fixed::PluginSchema => schemas::plugin(self.store.catalogue(), name),
+            Fixed::VaultSchema => Err(Reply::message(404, &format!("No vault named '{name}'"))),
+            Fixed::FilterSchema => Err(Reply::message(404, &format!("Filter '{name}' not found"))),
+            Fixed::EntityValidate => schemas::validate(self.store, name, sent),
+            Fixed::PluginValidate => schemas::validate(self.store, "plugins", sent),
+            Fixed::Tags => tags::answer(self.store, self.call, self.method, None),
+            Fixed::Tag => tags::answer(self.store, self.call, self.method, Some(name)),
+            // Nothing is cached beside the snapshot, which is never stale.
+            Fixed::Cache => Ok(Reply::empty(204)),
+            Fixed::CacheKey if self.method == Method::Delete => Ok(Reply::empty(204)),
+            Fixed::CacheKey => Err(Reply::not_found()),
+            Fixed::Timers => Ok(node::timers()),
+            Fixed::LogLevel | Fixed::SetLogLevel => {
+                node::log_level(self.node, self.method, name, timeout(&sent))
+            }
+            Fixed::Config => Err(unavailable("Kong is configured to not use a database")),
+            Fixed::Clustering => {
+                Err(unavailable("Kong is configured to run as Control Plane for the cluster"))
+            }
+            Fixed::Wasm => Err(unavailable("wasm is enabled")),
+        }
+    }
+}
+
+fn timeout(sent: &Sent) -> Option<&Json> {
+    sent.fields.get("timeout")
+}
+
+fn unavailable(when: &str) -> Reply {
+    Reply::message(400, &format!("this endpoint is only available when {when}"))
+}

@@ -1,18 +1,38 @@
 //! From the body of a call to named arguments, whatever type it was sent as.
 
+use super::coerce::coerce;
 use super::form::{Unreadable, nest, pairs};
 use super::multipart::{self, media_type};
 use super::{ADMIN_BODY_BYTES_MAX, Call, Reply};
-use serde_json::{Map, Value};
+use crate::schema::{Catalogue, Entity};
+use crate::value::Value;
+use serde_json::{Map, Value as Json};
 
 /// What a client sent to be stored.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sent {
     /// The arguments by name.
-    pub(super) fields: Map<String, Value>,
+    pub(super) fields: Map<String, Json>,
     /// They came as JSON, so their types are what they are; those of forms are texts whose
     /// meaning the schema decides.
     pub(super) typed: bool,
+}
+
+impl Sent {
+    /// The arguments as an object of `entity`. `variant` is what decides about the row's variant
+    /// (a plugin's name) where the arguments do not have it.
+    pub(super) fn take(
+        &mut self,
+        catalogue: &Catalogue,
+        entity: &Entity,
+        variant: Option<&str>,
+    ) -> Value {
+        let mut input = Value::from(Json::Object(std::mem::take(&mut self.fields)));
+        if !self.typed {
+            coerce(catalogue, entity, variant, &mut input);
+        }
+        input
+    }
 }
 
 /// Reads the body of a POST, PUT or PATCH.
@@ -49,13 +69,13 @@ fn unsupported() -> Reply {
 /// Kong answers 500 to an array or a plain value; that is an accident nobody should copy.
 fn json(body: &[u8]) -> Result<Sent, Reply> {
     match serde_json::from_slice(body) {
-        Ok(Value::Object(fields)) => Ok(Sent { fields, typed: true }),
+        Ok(Json::Object(fields)) => Ok(Sent { fields, typed: true }),
         Ok(_) => Err(Reply::message(400, "JSON body must be an object")),
         Err(_) => Err(Unreadable::NotJson.into()),
     }
 }
 
-fn form(pairs: Result<Vec<(String, Value)>, Unreadable>) -> Result<Sent, Reply> {
+fn form(pairs: Result<Vec<(String, Json)>, Unreadable>) -> Result<Sent, Reply> {
     let fields = pairs.and_then(nest).map_err(Reply::from)?;
     Ok(Sent { fields, typed: false })
 }
@@ -109,9 +129,9 @@ mod tests {
 
     #[track_caller]
     #[allow(clippy::needless_pass_by_value, reason = "so that calls read as a table")]
-    fn reads(content_type: Option<&str>, body: &str, typed: bool, expected: Value) {
+    fn reads(content_type: Option<&str>, body: &str, typed: bool, expected: Json) {
         let sent = read(&call(content_type, body.as_bytes())).expect("readable");
-        assert_eq!((sent.typed, Value::Object(sent.fields)), (typed, expected));
+        assert_eq!((sent.typed, Json::Object(sent.fields)), (typed, expected));
     }
 
     #[test]

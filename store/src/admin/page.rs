@@ -85,7 +85,7 @@ impl Page {
 }
 
 /// An offset that is well written and names no row of this list. (Kong answers 500.)
-fn strange(key: &[Value]) -> Fault {
+pub(super) fn strange(key: &[Value]) -> Fault {
     let words = format!("'{}' is not a valid offset: not a primary key", token(key));
     Fault::plain(Kind::InvalidOffset, words)
 }

@@ -1,7 +1,7 @@
 //! One answer of the Admin API, and the answers that every endpoint shares.
 
 use super::{Call, Method};
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use serde_json::{Value, json};
 
 /// One answer.
@@ -44,12 +44,6 @@ impl Reply {
     #[must_use]
     pub fn of_type(status: u16, content_type: &str, body: Vec<u8>) -> Self {
         Self { status, headers: vec![("Content-Type", content_type.to_owned())], body }
-    }
-
-    /// The answer to a request with faults.
-    #[must_use]
-    pub fn fault(fault: &Fault) -> Self {
-        Self::json(fault.kind.status(), &fault.to_json())
     }
 
     /// 404 for what is not there.
@@ -106,6 +100,16 @@ impl Reply {
             .iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
+    }
+}
+
+/// The answer to a call with faults. A client's own faults are nobody's news; the store's are.
+impl From<Fault> for Reply {
+    fn from(fault: Fault) -> Self {
+        if fault.kind == Kind::DatabaseError {
+            log::error!("admin: the store failed");
+        }
+        Self::json(fault.kind.status(), &fault.to_json())
     }
 }
 

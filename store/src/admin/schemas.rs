@@ -1,0 +1,51 @@
+//! `/schemas`: what may be configured, and whether an object would be accepted.
+//!
+//! Source: Kong `kong/api/routes/kong.lua`.
+
+use super::Reply;
+use super::body::Sent;
+use super::rows::Answered;
+use crate::actor::Working;
+use crate::describe;
+use crate::schema::Catalogue;
+
+/// `GET /schemas/{name}`
+pub(super) fn entity(catalogue: &Catalogue, name: &str) -> Answered {
+    match catalogue.entity(name) {
+        Some(entity) => Ok(Reply::json(200, &describe::entity(entity))),
+        None => Err(no_entity(name)),
+    }
+}
+
+/// `GET /schemas/plugins/{name}`
+pub(super) fn plugin(catalogue: &Catalogue, name: &str) -> Answered {
+    match catalogue.plugin(name) {
+        Some(plugin) => Ok(Reply::json(200, &describe::plugin(plugin))),
+        None => Err(no_plugin(name)),
+    }
+}
+
+/// `GET /plugins/schema/{name}`
+pub(super) fn plugin_config(catalogue: &Catalogue, name: &str) -> Answered {
+    match catalogue.plugin(name) {
+        Some(plugin) => Ok(Reply::json(200, &describe::field(&plugin.config_field()))),
+        None => Err(no_plugin(name)),
+    }
+}
+
+/// `POST /schemas/{name}/validate`
+pub(super) fn validate(store: &mut Working<'_>, name: &str, mut sent: Sent) -> Answered {
+    let catalogue = store.catalogue();
+    let Some(entity) = catalogue.entity(name) else { return Err(no_entity(name)) };
+    let input = sent.take(catalogue, entity, None);
+    store.validate(entity, input)?;
+    Ok(Reply::message(200, "schema validation successful"))
+}
+
+fn no_entity(name: &str) -> Reply {
+    Reply::message(404, &format!("No entity named '{name}'"))
+}
+
+fn no_plugin(name: &str) -> Reply {
+    Reply::message(404, &format!("No plugin named '{name}'"))
+}
