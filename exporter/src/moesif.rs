@@ -1,1 +1,3 @@
-//! Not written yet.
+//! Moesif: from a record to its event.
+
+pub mod settings;

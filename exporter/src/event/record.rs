@@ -1,0 +1,361 @@
+//! The bytes of one report in the ring: lengths and bytes, little-endian.
+
+use super::{BodyState, Direction, Lines, RECORD_VERSION, ROWS_MAX, RowRef, Scheme};
+use runtime::ring::Slot;
+use std::net::IpAddr;
+use uuid::Uuid;
+
+/// Optional texts of a record, in the order of `Report::texts`.
+pub(super) const TEXTS: usize = 7;
+/// The length that stands for "absent".
+const ABSENT: u32 = u32::MAX;
+
+/// Takes a record's bytes twice: first only to learn the length.
+pub(super) enum Writer<'w, 'r> {
+    Measure(usize),
+    Slot(&'w mut Slot<'r>),
+}
+
+impl Writer<'_, '_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Measure(len) => *len,
+            Self::Slot(_) => 0,
+        }
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Measure(len) => *len += bytes.len(),
+            Self::Slot(slot) => slot.write(bytes),
+        }
+    }
+
+    pub(super) fn u8(&mut self, value: u8) {
+        self.put(&[value]);
+    }
+
+    pub(super) fn u16(&mut self, value: u16) {
+        self.put(&value.to_le_bytes());
+    }
+
+    pub(super) fn u32(&mut self, value: u32) {
+        self.put(&value.to_le_bytes());
+    }
+
+    pub(super) fn u64(&mut self, value: u64) {
+        self.put(&value.to_le_bytes());
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.u32(bytes.len() as u32);
+        self.put(bytes);
+    }
+
+    pub(super) fn text(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => self.bytes(text.as_bytes()),
+            None => self.u32(ABSENT),
+        }
+    }
+
+    /// Header lines, their whole length first, so that a reader can step over them.
+    pub(super) fn lines(&mut self, sources: &[Lines<'_>]) {
+        let mut len = 0;
+        let mut count = 0_u32;
+        for lines in sources {
+            lines.each(|name, value| {
+                len += 8 + name.len() + value.len();
+                count += 1;
+            });
+        }
+        self.u32(count);
+        self.u32(len as u32);
+        for lines in sources {
+            lines.each(|name, value| {
+                self.bytes(name);
+                self.bytes(value);
+            });
+        }
+    }
+}
+
+/// Why a record cannot be read. Only a record that another program wrote can be the cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordFault {
+    /// Written by a version that this one does not know.
+    UnknownVersion,
+    /// Shorter than its own lengths say, or a value outside of its set.
+    Malformed,
+}
+
+/// A record as it lies in the ring: a view, nothing is copied.
+#[derive(Debug, Clone)]
+pub struct Record<'a> {
+    /// Who wants it.
+    pub rows: Rows,
+    /// The exchange's id.
+    pub transaction_id: [u8; 16],
+    /// Start, microseconds since 1970.
+    pub started_us: u64,
+    /// End, microseconds since 1970.
+    pub ended_us: u64,
+    /// Which way.
+    pub direction: Direction,
+    /// The client's scheme.
+    pub scheme: Scheme,
+    /// Host without port.
+    pub host: &'a [u8],
+    /// The listener's port.
+    pub port: u16,
+    /// Raw request target.
+    pub target: &'a [u8],
+    /// The method.
+    pub method: &'a [u8],
+    /// The peer.
+    pub client_ip: IpAddr,
+    /// Whether client address headers may be believed.
+    pub client_ip_headers_trusted: bool,
+    /// Whether the access phase ran.
+    pub access_ran: bool,
+    /// The status.
+    pub status: u16,
+    /// Request header lines.
+    pub request_lines: LineBytes<'a>,
+    /// Response header lines.
+    pub response_lines: LineBytes<'a>,
+    /// State and bytes of the request's body.
+    pub request_body: (BodyState, &'a [u8]),
+    /// State and bytes of the response's body.
+    pub response_body: (BodyState, &'a [u8]),
+    /// The consumer's id.
+    pub consumer_id: Option<&'a [u8]>,
+    /// The consumer's username.
+    pub consumer_username: Option<&'a [u8]>,
+    /// The consumer's custom id.
+    pub consumer_custom_id: Option<&'a [u8]>,
+    /// The credential's id.
+    pub credential_id: Option<&'a [u8]>,
+    /// The credential's key.
+    pub credential_key: Option<&'a [u8]>,
+    /// The service's name.
+    pub service_name: Option<&'a [u8]>,
+    /// The blocking rule.
+    pub blocked_by: Option<&'a [u8]>,
+    /// The route's hosts.
+    pub route_hosts: Option<Vec<&'a [u8]>>,
+}
+
+/// The rows of one record, without an allocation.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows {
+    rows: [RowRef; ROWS_MAX],
+    len: usize,
+}
+
+impl Rows {
+    /// The rows.
+    pub fn as_slice(&self) -> &[RowRef] {
+        self.rows.get(..self.len).unwrap_or(&self.rows)
+    }
+}
+
+/// Header lines inside a record, checked when the record was read.
+#[derive(Debug, Clone, Copy)]
+pub struct LineBytes<'a> {
+    bytes: &'a [u8],
+    count: u32,
+}
+
+impl<'a> LineBytes<'a> {
+    /// Number of lines.
+    pub const fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Name and value, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let mut cursor = Cursor { rest: self.bytes };
+        std::iter::from_fn(move || Some((cursor.bytes().ok()?, cursor.bytes().ok()?)))
+    }
+
+    /// The first line of this name, any case.
+    pub fn get(&self, name: &[u8]) -> Option<&'a [u8]> {
+        self.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Reads a record. Checks all lengths; copies nothing but the list of route hosts.
+    ///
+    /// # Errors
+    /// [`RecordFault`]; never panics, whatever the bytes.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, RecordFault> {
+        let mut from = Cursor { rest: bytes };
+        if u32::from(from.u8()?) != RECORD_VERSION {
+            return Err(RecordFault::UnknownVersion);
+        }
+        let rows_len = usize::from(from.u8()?);
+        let direction = direction(from.u8()?)?;
+        let scheme = scheme(from.u8()?)?;
+        let (request_state, response_state) = (state(from.u8()?)?, state(from.u8()?)?);
+        let flags = from.u8()?;
+        let (status, port) = (from.u16()?, from.u16()?);
+        let (started_us, ended_us) = (from.u64()?, from.u64()?);
+        let transaction_id = from.array::<16>()?;
+        let rows = rows(&mut from, rows_len)?;
+        let client_ip = ip(from.bytes()?)?;
+        let (host, target, method) = (from.bytes()?, from.bytes()?, from.bytes()?);
+        let mut texts = [None; TEXTS];
+        for text in &mut texts {
+            *text = from.text()?;
+        }
+        let route_hosts = route_hosts(&mut from)?;
+        let (request_lines, response_lines) = (from.lines()?, from.lines()?);
+        let (request_body, response_body) = (from.bytes()?, from.bytes()?);
+        let [id, username, custom_id, credential_id, credential_key, service, blocked] = texts;
+        Ok(Self {
+            rows,
+            transaction_id,
+            started_us,
+            ended_us,
+            direction,
+            scheme,
+            host,
+            port,
+            target,
+            method,
+            client_ip,
+            client_ip_headers_trusted: flags & 1 != 0,
+            access_ran: flags & 2 != 0,
+            status,
+            request_lines,
+            response_lines,
+            request_body: (request_state, request_body),
+            response_body: (response_state, response_body),
+            consumer_id: id,
+            consumer_username: username,
+            consumer_custom_id: custom_id,
+            credential_id,
+            credential_key,
+            service_name: service,
+            blocked_by: blocked,
+            route_hosts,
+        })
+    }
+}
+
+fn direction(value: u8) -> Result<Direction, RecordFault> {
+    match value {
+        0 => Ok(Direction::Incoming),
+        1 => Ok(Direction::Outgoing),
+        2 => Ok(Direction::Internal),
+        _ => Err(RecordFault::Malformed),
+    }
+}
+
+fn scheme(value: u8) -> Result<Scheme, RecordFault> {
+    match value {
+        0 => Ok(Scheme::Http),
+        1 => Ok(Scheme::Https),
+        _ => Err(RecordFault::Malformed),
+    }
+}
+
+fn state(value: u8) -> Result<BodyState, RecordFault> {
+    match value {
+        0 => Ok(BodyState::None),
+        1 => Ok(BodyState::Captured),
+        2 => Ok(BodyState::TooLarge),
+        3 => Ok(BodyState::Disabled),
+        4 => Ok(BodyState::NotRead),
+        5 => Ok(BodyState::LeftOut),
+        _ => Err(RecordFault::Malformed),
+    }
+}
+
+fn rows(from: &mut Cursor<'_>, len: usize) -> Result<Rows, RecordFault> {
+    let none = RowRef { id: Uuid::nil(), version: 0, fingerprint: 0 };
+    let mut rows = Rows { rows: [none; ROWS_MAX], len };
+    if len > ROWS_MAX {
+        return Err(RecordFault::Malformed);
+    }
+    for row in rows.rows.iter_mut().take(len) {
+        let id = Uuid::from_bytes(from.array::<16>()?);
+        *row = RowRef { id, version: from.u64()?, fingerprint: from.u64()? };
+    }
+    Ok(rows)
+}
+
+fn ip(bytes: &[u8]) -> Result<IpAddr, RecordFault> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+        .map_err(|_| RecordFault::Malformed)
+}
+
+fn route_hosts<'a>(from: &mut Cursor<'a>) -> Result<Option<Vec<&'a [u8]>>, RecordFault> {
+    let count = from.u16()?;
+    if count == u16::MAX {
+        return Ok(None);
+    }
+    (0..count).map(|_| from.bytes()).collect::<Result<_, _>>().map(Some)
+}
+
+/// The unread rest of a record.
+struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], RecordFault> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(RecordFault::Malformed)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordFault> {
+        self.take(N)?.try_into().map_err(|_| RecordFault::Malformed)
+    }
+
+    fn u8(&mut self) -> Result<u8, RecordFault> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, RecordFault> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, RecordFault> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, RecordFault> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], RecordFault> {
+        let len = self.u32()?;
+        self.take(len as usize)
+    }
+
+    fn text(&mut self) -> Result<Option<&'a [u8]>, RecordFault> {
+        match self.u32()? {
+            ABSENT => Ok(None),
+            len => self.take(len as usize).map(Some),
+        }
+    }
+
+    fn lines(&mut self) -> Result<LineBytes<'a>, RecordFault> {
+        let (count, len) = (self.u32()?, self.u32()?);
+        let lines = LineBytes { bytes: self.take(len as usize)?, count };
+        match lines.iter().count() == count as usize {
+            true => Ok(lines),
+            false => Err(RecordFault::Malformed),
+        }
+    }
+}
