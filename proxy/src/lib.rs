@@ -1,1 +1,3 @@
 //! The road, and the program `tollgate`.
+
+pub mod route;

@@ -1,0 +1,381 @@
+//! Which route a request takes: Kong's router of flavour `traditional_compatible`.
+//!
+//! Built in the office, immutable, shared by all cores. It is made of shards keyed by host and by
+//! the first segment of the path, so that one changed route rebuilds its own shards and shares the
+//! others. A lookup probes the shards of the request's host (exact, its wildcards, none), and in
+//! each walks the prefixes of the path: its cost does not grow with the number of routes, except
+//! where many routes have the same host and path, or regular expressions with the same start.
+//!
+//! ```text
+//!  host a.com, path /api/v1/x            places                    nodes, longest prefix first
+//!  ┌ exact a.com ┐   ┌ segment "api" ┐
+//!  │ *.com, a.*  │ × │ short paths   │ → Shard → /api/v1 → /api/ → …    / → (no path)
+//!  └ any host    ┘   └───────────────┘           each: matchers, highest order first
+//! ```
+//! The best match of all shards wins: the higher priority, then the higher id.
+
+pub mod priority;
+pub mod spec;
+pub mod target;
+pub mod upstream;
+
+mod careless;
+mod matcher;
+mod normal;
+mod pattern;
+mod place;
+mod shard;
+mod table;
+
+pub use matcher::RouteEntry;
+pub use normal::{Normal, PathFault, normalise};
+pub use pattern::Pattern;
+pub use priority::Order;
+pub use spec::{Net, PathText, Protocols, RouteSpec};
+
+use hashbrown::HashMap;
+use matcher::{Host, Matcher, Paths, Scratch, Taken};
+use pattern::Searches;
+use place::Place;
+use regex_automata::util::primitives::NonMaxUsize;
+use runtime::http::head::Fields;
+use shard::{Edit, Shard};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use table::Table;
+use uuid::Uuid;
+
+/// Longest host for which wildcards are tried, in bytes; names cannot be longer.
+const HOST_BYTES_MAX: usize = 255;
+
+/// What the router must know of a request.
+#[derive(Clone, Copy)]
+pub struct Lookup<'a> {
+    /// In capitals, as received.
+    pub method: &'a str,
+    /// The Host header as received, with its port; empty where there is none.
+    pub host: &'a [u8],
+    /// Path in normal form, see [`normalise`].
+    pub path: Normal<'a>,
+    /// The header lines.
+    pub headers: &'a Fields,
+    /// The server name of the TLS handshake.
+    pub sni: Option<&'a str>,
+    /// Whether the client speaks TLS with us.
+    pub tls: bool,
+    /// The client, behind trusted proxies too.
+    pub client: SocketAddr,
+    /// Our end of the connection; its port after `port_maps`.
+    pub local: SocketAddr,
+}
+
+/// One core's memory for lookups. After a warm-up no lookup allocates.
+#[derive(Debug, Default)]
+pub struct RouteCache {
+    searches: Searches,
+    /// The groups of the best match so far.
+    groups: Vec<Option<NonMaxUsize>>,
+    host: Vec<u8>,
+    value: Vec<u8>,
+    careless: Vec<u8>,
+}
+
+/// The route of a request.
+#[derive(Debug, Clone)]
+pub struct Match<'r> {
+    /// The route.
+    pub route: &'r Arc<RouteEntry>,
+    /// How it took the path.
+    pub path: PathMatch<'r>,
+    order: Order,
+}
+
+/// Which part of the path a route took.
+#[derive(Debug, Clone)]
+pub enum PathMatch<'r> {
+    /// The route has no paths.
+    None,
+    /// As many bytes from the start.
+    Prefix(usize),
+    /// A regular expression, and where it matched.
+    Regex(&'r Pattern, Range<usize>),
+}
+
+/// A change of one route.
+#[derive(Debug, Clone)]
+pub enum RouteChange {
+    /// A route is new, or replaces the one with its id.
+    Put(Box<RouteSpec>),
+    /// A route is gone, or its service is disabled.
+    Drop(Uuid),
+}
+
+/// A route that cannot be routed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteFault {
+    /// Its id.
+    pub id: Uuid,
+    /// What is wrong with it, in one sentence.
+    pub reason: String,
+}
+
+/// All routes, ready to be asked.
+#[derive(Debug, Clone)]
+pub struct Router {
+    places: Table<Place, Arc<Shard>>,
+    routes: Table<Uuid, Arc<RouteEntry>>,
+    /// Places with a wildcard before, and with one behind.
+    wildcards: (usize, usize),
+    /// Routes that have paths.
+    with_paths: usize,
+}
+
+/// Changes to the shards, before they are made.
+type Edits = HashMap<Place, BTreeMap<Vec<u8>, Edit>>;
+
+impl Router {
+    /// A router of these routes; what cannot be compiled is left out and told.
+    pub fn new(routes: impl IntoIterator<Item = RouteSpec>) -> (Self, Vec<RouteFault>) {
+        let empty =
+            Self { places: Table::new(), routes: Table::new(), wildcards: (0, 0), with_paths: 0 };
+        empty.with(routes.into_iter().map(|route| RouteChange::Put(Box::new(route))))
+    }
+
+    /// This router after some changes, sharing what they do not touch.
+    ///
+    /// A route that cannot be compiled matches nothing, even where its former version did: an old
+    /// rule must not outlive its replacement.
+    #[must_use]
+    pub fn with(&self, changes: impl IntoIterator<Item = RouteChange>) -> (Self, Vec<RouteFault>) {
+        let mut next = self.clone();
+        let mut edits = Edits::new();
+        let mut faults = Vec::new();
+        for change in changes {
+            let (id, spec) = match change {
+                RouteChange::Put(spec) => (spec.id, Some(*spec)),
+                RouteChange::Drop(id) => (id, None),
+            };
+            next.forget(id, &mut edits);
+            if let Some(spec) = spec.filter(RouteSpec::is_routable)
+                && let Err(reason) = next.learn(spec, &mut edits)
+            {
+                faults.push(RouteFault { id, reason });
+            }
+        }
+        for (place, edits) in edits {
+            next.edit(&place, &edits);
+        }
+        (next, faults)
+    }
+
+    /// How many routes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether there is no route at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn forget(&mut self, id: Uuid, edits: &mut Edits) {
+        let Some(entry) = self.routes.set(place::hash_id(id), &id, None) else { return };
+        self.with_paths -= usize::from(!entry.spec.paths.is_empty());
+        let texts = place::texts(&entry.spec.paths);
+        for place in place::all(&entry, &texts) {
+            for text in texts.iter().filter(|text| place.has(text)) {
+                let edit = edits.entry(place.clone()).or_default().entry(text.clone()).or_default();
+                edit.new.retain(|matcher| matcher.entry.spec.id != id);
+                edit.gone.insert(id);
+            }
+        }
+    }
+
+    fn learn(&mut self, spec: RouteSpec, edits: &mut Edits) -> Result<(), String> {
+        let id = spec.id;
+        let entry = Arc::new(RouteEntry::new(spec)?);
+        let groups = entry.spec.groups();
+        let matchers = groups.iter().map(|group| Matcher::new(&entry, group));
+        let matchers = matchers.collect::<Result<Vec<_>, _>>()?;
+        for (group, matcher) in groups.iter().zip(matchers) {
+            let matcher = Arc::new(matcher);
+            let texts = place::texts(&group.paths);
+            for place in place::all(&entry, &texts) {
+                for text in texts.iter().filter(|text| place.has(text)) {
+                    let texts = edits.entry(place.clone()).or_default();
+                    texts.entry(text.clone()).or_default().new.push(Arc::clone(&matcher));
+                }
+            }
+        }
+        self.with_paths += usize::from(!entry.spec.paths.is_empty());
+        self.routes.set(place::hash_id(id), &id, Some(entry));
+        Ok(())
+    }
+
+    fn edit(&mut self, place: &Place, edits: &BTreeMap<Vec<u8>, Edit>) {
+        let hash = place.hash();
+        let old = self.places.get(hash, |other| other == place).cloned().unwrap_or_default();
+        let new = old.edited(edits);
+        let count = |shard: &Shard| usize::from(!shard.is_empty());
+        let (before, behind) = place.wildcards();
+        self.wildcards.0 = self.wildcards.0 + before * count(&new) - before * count(&old);
+        self.wildcards.1 = self.wildcards.1 + behind * count(&new) - behind * count(&old);
+        self.places.set(hash, place, (!new.is_empty()).then(|| Arc::new(new)));
+    }
+
+    /// The route of a request, or the reason to refuse it.
+    ///
+    /// A path that more careless readers behind the gateway might resolve otherwise is looked up in
+    /// their reading too: where that would be a route that comes before the one found, the
+    /// request has tried to pass it by.
+    ///
+    /// # Errors
+    /// `Ambiguous`, which is a 400.
+    pub fn decide<'r>(
+        &'r self,
+        lookup: &Lookup<'_>,
+        cache: &mut RouteCache,
+    ) -> Result<Option<Match<'r>>, PathFault> {
+        if !lookup.path.wary {
+            return Ok(self.find(lookup, cache));
+        }
+        let mut careless = std::mem::take(&mut cache.careless);
+        let read = careless::read(lookup.path.path, &mut careless);
+        let path = Normal { path: &careless, wary: true };
+        let other = self.find(&Lookup { path, ..*lookup }, cache).map(|found| found.order);
+        cache.careless = careless;
+        read?;
+        let found = self.find(lookup, cache);
+        match (&found, other) {
+            (Some(found), Some(other)) if other > found.order => Err(PathFault::Ambiguous),
+            _ => Ok(found),
+        }
+    }
+
+    /// The route of a request whose path has one reading only.
+    pub fn find<'r>(&'r self, lookup: &Lookup<'_>, cache: &mut RouteCache) -> Option<Match<'r>> {
+        let path = lookup.path.path;
+        // Kong's engine works on text: what is no UTF-8 matches nothing where paths matter.
+        if self.with_paths > 0 && std::str::from_utf8(path).is_err() {
+            return None;
+        }
+        let RouteCache { searches, groups, host, value, .. } = cache;
+        let (name, port) = matcher::split_port(lookup.host);
+        let port = port.unwrap_or_else(|| u32::from(lookup.local.port()));
+        let host = Host { name: small_letters(name, host), port };
+        let scratch = Scratch { searches, value };
+        let mut hunt = Hunt { lookup, host, scratch, groups, best: None };
+        self.each_host(host.name, |kind, name| {
+            let hash = place::hash_host(kind, name);
+            for segment in [place::segment(path), None] {
+                let place = |other: &Place| other.is(kind, name, segment);
+                if let Some(shard) = self.places.get(place::hash(hash, segment), place) {
+                    shard.visit(path, |matchers| hunt.consider(matchers));
+                }
+                if segment.is_none() {
+                    break;
+                }
+            }
+        });
+        let (matcher, taken) = hunt.best?;
+        let path = match (taken, &matcher.paths) {
+            (Taken::Prefix(len), _) => PathMatch::Prefix(len),
+            (Taken::Regex { at, range }, Paths::Patterns(all)) => {
+                PathMatch::Regex(all.get(at)?, range)
+            }
+            _ => PathMatch::None,
+        };
+        Some(Match { route: &matcher.entry, path, order: matcher.order })
+    }
+
+    /// Shows every way in which routes may name this host.
+    fn each_host(&self, host: &[u8], mut show: impl FnMut(place::Kind, &[u8])) {
+        show(place::Kind::Exact, host);
+        if self.wildcards != (0, 0) && host.len() <= HOST_BYTES_MAX {
+            for dot in memchr::memchr_iter(b'.', host) {
+                if self.wildcards.0 > 0 {
+                    show(place::Kind::Suffix, host.get(dot..).unwrap_or_default());
+                }
+                if self.wildcards.1 > 0 {
+                    show(place::Kind::Prefix, host.get(..=dot).unwrap_or_default());
+                }
+            }
+        }
+        show(place::Kind::Any, b"");
+    }
+}
+
+/// A lookup under way.
+struct Hunt<'a, 'r> {
+    lookup: &'a Lookup<'a>,
+    host: Host<'a>,
+    scratch: Scratch<'a>,
+    groups: &'a mut Vec<Option<NonMaxUsize>>,
+    best: Option<(&'r Arc<Matcher>, Taken)>,
+}
+
+impl<'r> Hunt<'_, 'r> {
+    /// Takes the first of `matchers` that fits, unless what was found already comes before it.
+    fn consider(&mut self, matchers: &'r [Arc<Matcher>]) {
+        for matcher in matchers {
+            if self.best.as_ref().is_some_and(|(best, _)| best.order >= matcher.order) {
+                return;
+            }
+            if let Some(taken) = matcher.take(self.lookup, &self.host, &mut self.scratch) {
+                if matches!(taken, Taken::Regex { .. }) {
+                    self.groups.clear();
+                    self.groups.extend_from_slice(self.scratch.searches.groups());
+                }
+                self.best = Some((matcher, taken));
+                return;
+            }
+        }
+    }
+}
+
+impl Match<'_> {
+    /// The part of `path` that the route took: what stripping removes and `X-Forwarded-Prefix`
+    /// tells. `None` where the route has no paths.
+    #[must_use]
+    pub fn taken<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+        match &self.path {
+            PathMatch::None => None,
+            PathMatch::Prefix(len) => path.get(..*len),
+            PathMatch::Regex(_, range) => path.get(range.clone()),
+        }
+    }
+
+    /// Name and text of each group of the regular expression, the whole match left out. `cache`
+    /// must be the one of the lookup, and not used since.
+    pub fn groups<'a>(
+        &'a self,
+        path: &'a [u8],
+        cache: &'a RouteCache,
+    ) -> impl Iterator<Item = (Option<&'a str>, Option<&'a [u8]>)> {
+        let pattern = match &self.path {
+            PathMatch::Regex(pattern, _) => Some(pattern),
+            _ => None,
+        };
+        let names = pattern.into_iter().flat_map(|pattern| pattern.group_names());
+        names.enumerate().skip(1).map(move |(at, name)| {
+            (name, pattern::range(&cache.groups, at).and_then(|range| path.get(range)))
+        })
+    }
+}
+
+/// The host in small letters; borrowed where it is.
+fn small_letters<'a>(host: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    if !host.iter().any(u8::is_ascii_uppercase) {
+        return host;
+    }
+    scratch.clear();
+    scratch.extend(host.iter().map(u8::to_ascii_lowercase));
+    scratch
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! The request target: where its path ends and its query begins.
+
+/// The parts of a request target in origin form, as they were received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Everything up to the first `?`.
+    pub path: &'a [u8],
+    /// What follows the `?`; `Some` and empty for a bare `?`.
+    pub query: Option<&'a [u8]>,
+}
+
+/// Takes a request target apart.
+#[must_use]
+pub fn split(target: &[u8]) -> Target<'_> {
+    match memchr::memchr(b'?', target) {
+        Some(at) => {
+            Target { path: target.get(..at).unwrap_or_default(), query: target.get(at + 1..) }
+        }
+        None => Target { path: target, query: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(target: &str, path: &str, query: Option<&str>) {
+        let expected = Target { path: path.as_bytes(), query: query.map(str::as_bytes) };
+        assert_eq!(split(target.as_bytes()), expected, "target {target}");
+    }
+
+    #[test]
+    fn the_first_question_mark_begins_the_query() {
+        check("/", "/", None);
+        check("/a/b?x=1?y", "/a/b", Some("x=1?y"));
+        check("/a?", "/a", Some(""));
+        check("/?/x", "/", Some("/x"));
+    }
+}

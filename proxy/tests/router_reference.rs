@@ -1,0 +1,385 @@
+//! The sharded router against a naive one: all routes sorted by priority, the first that fits wins.
+//!
+//! The reference reads the rules from the configuration's text with the plainest code there is, and
+//! shares nothing with the router but the arithmetic of priorities, which has its own table.
+
+use proxy::route::{
+    Lookup, Net, Order, PathText, Protocols, RouteCache, RouteChange, RouteSpec, Router, normalise,
+    priority::priority,
+};
+use regex::Regex;
+use runtime::http::head::Fields;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use uuid::Uuid;
+
+thread_local! {
+    static COMPILED: RefCell<HashMap<String, Regex>> = RefCell::default();
+}
+
+/// Whether and where `text` fits the regular expression; each is compiled once.
+fn find(regex: &str, text: &str) -> Option<std::ops::Range<usize>> {
+    COMPILED.with_borrow_mut(|all| {
+        let new = || Regex::new(regex).unwrap();
+        all.entry(regex.to_owned()).or_insert_with(new).find(text).map(|found| found.range())
+    })
+}
+
+/// A small generator, so that a failure can be repeated by its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        usize::try_from(self.0 >> 33).unwrap() % limit
+    }
+
+    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
+    }
+
+    /// Some of them, each at most once, often none.
+    fn some(&mut self, of: &[&str]) -> Vec<String> {
+        if self.below(2) == 0 {
+            return Vec::new();
+        }
+        let keep = 1 + self.below(4);
+        let mut all: Vec<String> = of.iter().map(|&text| text.to_owned()).collect();
+        for at in (1..all.len()).rev() {
+            all.swap(at, self.below(at + 1));
+        }
+        all.truncate(1 + self.below(keep));
+        all
+    }
+}
+
+const PATHS: &[&str] = &[
+    "/",
+    "/a",
+    "/ab",
+    "/a/",
+    "/a/b",
+    "/a/bc",
+    "/a/b/c",
+    "/b",
+    "/b/",
+    "/b/a/x",
+    "/é",
+    "/a.b",
+    "/a%2F",
+    "~/a",
+    r"~/a/\w+$",
+    "~/(a|b)/c",
+    "~/b/(?<n>[0-9]*)x",
+    "~/a|/b/a",
+    "~/.*/c",
+    "~/a?b",
+    r"~/\d+",
+    "~(?i)/A/B",
+    "~/a/b.*",
+    "~/$",
+];
+const HOSTS: &[&str] = &[
+    "a.com",
+    "b.com",
+    "x.a.com",
+    "*.a.com",
+    "*.com",
+    "a.*",
+    "x.*",
+    "a.com:81",
+    "*.a.com:8000",
+    "B.org",
+    "b.*:81",
+];
+const METHODS: &[&str] = &["GET", "POST", "FOO"];
+const SNIS: &[&str] = &["s.com", "*.s.com", "t.*", "u.com."];
+const HEADERS: &[&str] = &["x-a:1|2", "X_B:~*^v[0-9]", "x-b:y", "x-a:3"];
+const NETS: &[&str] = &["10.0.0.0/8|", "1.2.3.4|", "|7", "1.2.3.4|7", "127.0.0.1|8000", "|81"];
+
+const ASKED_PATHS: &[&str] = &[
+    "/",
+    "/a",
+    "/ab",
+    "/abc/d",
+    "/a/",
+    "/a/b",
+    "/a/bcd",
+    "/a/b/c",
+    "/a/b/c/d",
+    "/b",
+    "/b/a/x/y",
+    "/b/12x",
+    "/b/c",
+    "/c",
+    "/é/x",
+    "/e",
+    "/a.b/c",
+    "/a%2Fx",
+    "/12/x",
+    "/A/B",
+    "/x/y/c",
+    "/zzz",
+    "//a///b",
+    "/a/../b/",
+    "/q\\r;s/c",
+];
+const ASKED_HOSTS: &[&str] = &[
+    "",
+    "a.com",
+    "A.com",
+    "b.com",
+    "x.a.com",
+    "y.x.a.com:81",
+    "a.com:81",
+    "q.com",
+    "a.org",
+    "x.net",
+    "b.org",
+    "b.net:81",
+    "com",
+    ".a.com",
+    "[::1]:81",
+    "a.com:x",
+];
+const ASKED_SNIS: &[&str] = &["s.com", "x.s.com", "t.org", "u.com", "v.com", "S.COM"];
+const ASKED_CLIENTS: &[&str] = &["10.1.2.3:7", "1.2.3.4:7", "1.2.3.4:8", "9.9.9.9:9", "[::1]:7"];
+
+fn net(text: &str) -> Net {
+    let (ip, port) = text.split_once('|').unwrap();
+    let ip = match ip {
+        "" => None,
+        _ => Some(ip.parse().unwrap_or_else(|_| ip.parse::<std::net::IpAddr>().unwrap().into())),
+    };
+    Net { ip, port: port.parse().ok() }
+}
+
+fn route(random: &mut Random) -> RouteSpec {
+    let id = (random.below(1 << 30) as u128) << 64 | random.below(40) as u128;
+    let mut headers: Vec<(String, Vec<String>)> = Vec::new();
+    for text in random.some(HEADERS) {
+        let (name, values) = text.split_once(':').unwrap();
+        headers.push((name.to_owned(), values.split('|').map(str::to_owned).collect()));
+    }
+    let rare = |random: &mut Random, of: &[&str]| match random.below(4) {
+        0 => random.some(of),
+        _ => Vec::new(),
+    };
+    RouteSpec {
+        id: Uuid::from_u128(id),
+        name: None,
+        service: None,
+        protocols: Protocols::HTTP,
+        methods: rare(random, METHODS),
+        hosts: random.some(HOSTS),
+        paths: random.some(PATHS).iter().map(|path| PathText::new(path)).collect(),
+        headers: if random.below(4) == 0 { headers } else { Vec::new() },
+        snis: rare(random, SNIS),
+        sources: rare(random, NETS).iter().map(|text| net(text)).collect(),
+        destinations: rare(random, NETS).iter().map(|text| net(text)).collect(),
+        regex_priority: [0, 0, 1, 7, 4096][random.below(5)],
+        strip_path: true,
+        preserve_host: false,
+        https_redirect_status_code: 426,
+        request_buffering: true,
+        response_buffering: true,
+        created_at: 0,
+    }
+}
+
+/// What a request shows the router, owned.
+struct Asked {
+    method: &'static str,
+    host: &'static str,
+    path: &'static str,
+    fields: Fields,
+    sni: Option<&'static str>,
+    tls: bool,
+    client: SocketAddr,
+    local: SocketAddr,
+}
+
+fn asked(random: &mut Random) -> Asked {
+    let mut fields = Fields::new();
+    for (name, value) in [("X-A", "1"), ("x-a", "3"), ("X-B", "V7"), ("x_b", "Y"), ("x-b", "no")] {
+        if random.below(3) == 0 {
+            assert!(fields.add(name, value));
+        }
+    }
+    let tls = random.below(3) == 0;
+    Asked {
+        method: random.one(METHODS),
+        host: random.one(ASKED_HOSTS),
+        path: random.one(ASKED_PATHS),
+        fields,
+        sni: (tls && random.below(4) > 0).then(|| random.one(ASKED_SNIS)),
+        tls,
+        client: random.one(ASKED_CLIENTS).parse().unwrap(),
+        local: "127.0.0.1:8000".parse().unwrap(),
+    }
+}
+
+/// The name fits `a.com`, `*.com` or `a.*`.
+fn fits_name(rule: &str, name: &str) -> bool {
+    let (rule, name) = (rule.to_lowercase(), name.to_lowercase());
+    match (rule.strip_prefix('*'), rule.strip_suffix('*')) {
+        (Some(end), _) => name.ends_with(end),
+        (_, Some(start)) => name.starts_with(start),
+        _ => rule == name,
+    }
+}
+
+fn port_of(host: &str) -> (&str, Option<u16>) {
+    match host.split_once(':').map(|(name, port)| (name, port.parse())) {
+        Some((name, Ok(port))) => (name, Some(port)),
+        _ => (host, None),
+    }
+}
+
+fn fits_nets(nets: &[Net], address: SocketAddr) -> bool {
+    nets.is_empty()
+        || nets.iter().any(|net| {
+            net.ip.is_none_or(|ip| ip.contains(&address.ip()))
+                && net.port.is_none_or(|port| port == address.port())
+        })
+}
+
+fn fits_headers(route: &RouteSpec, fields: &Fields) -> bool {
+    let plain = |name: &str| name.to_lowercase().replace('-', "_");
+    route.headers.iter().all(|(name, values)| {
+        fields.iter().any(|(other, value)| {
+            let value = String::from_utf8(value.to_vec()).unwrap().to_lowercase();
+            plain(name) == plain(std::str::from_utf8(other).unwrap())
+                && values.iter().any(|rule| match rule.strip_prefix("~*") {
+                    Some(regex) => find(&regex.to_lowercase(), &value).is_some(),
+                    None => rule.to_lowercase() == value,
+                })
+        })
+    })
+}
+
+/// Whether a route fits, its paths left out.
+fn fits(route: &RouteSpec, asked: &Asked) -> bool {
+    let (host, port) = port_of(asked.host);
+    let port = port.unwrap_or(asked.local.port());
+    let local = SocketAddr::new(asked.local.ip(), port);
+    let host_fits = |rule: &String| {
+        let (name, of_rule) = port_of(rule);
+        fits_name(name, host) && of_rule.is_none_or(|of_rule| of_rule == port)
+    };
+    let sni_fits = |rule: &String| {
+        asked.sni.is_some_and(|sni| fits_name(rule.strip_suffix('.').unwrap_or(rule), sni))
+    };
+    (route.methods.is_empty() || route.methods.iter().any(|method| method == asked.method))
+        && (route.hosts.is_empty() || route.hosts.iter().any(host_fits))
+        && (route.snis.is_empty() || !asked.tls || route.snis.iter().any(sni_fits))
+        && fits_nets(&route.sources, asked.client)
+        && fits_nets(&route.destinations, local)
+        && fits_headers(route, &asked.fields)
+}
+
+/// What a path group takes of the path.
+fn taken<'p>(group: &[&PathText], path: &'p str) -> Option<&'p str> {
+    if group.is_empty() {
+        return Some("");
+    }
+    group.iter().find_map(|text| match text {
+        PathText::Prefix(prefix) => path.starts_with(prefix).then(|| &path[..prefix.len()]),
+        PathText::Regex(text) => find(&format!("^{text}"), path).map(|range| &path[range]),
+    })
+}
+
+/// The naive router.
+fn reference(routes: &[RouteSpec], asked: &Asked, path: &str) -> Option<(Uuid, String)> {
+    let mut all = Vec::new();
+    for route in routes.iter().filter(|route| route.is_routable()) {
+        for group in route.groups() {
+            let priority = priority(route, group.paths.first().copied());
+            all.push((Order { priority, id: group.id.as_u128() }, route, group.paths));
+        }
+    }
+    all.sort_by_key(|(order, ..)| std::cmp::Reverse(*order));
+    let found = all.iter().find_map(|(_, route, paths)| {
+        fits(route, asked).then(|| taken(paths, path)).flatten().map(|text| (route.id, text))
+    });
+    found.map(|(id, text)| (id, text.to_owned()))
+}
+
+fn ask(
+    router: &Router,
+    asked: &Asked,
+    path: &[u8],
+    cache: &mut RouteCache,
+) -> Option<(Uuid, String)> {
+    let mut scratch = Vec::new();
+    let path = normalise(path, &mut scratch).unwrap();
+    let lookup = Lookup {
+        method: asked.method,
+        host: asked.host.as_bytes(),
+        path,
+        headers: &asked.fields,
+        sni: asked.sni,
+        tls: asked.tls,
+        client: asked.client,
+        local: asked.local,
+    };
+    router.find(&lookup, cache).map(|found| {
+        let text = found.taken(path.path).unwrap_or_default();
+        (found.route.spec.id, String::from_utf8(text.to_vec()).unwrap())
+    })
+}
+
+/// One world: routes come, change and go, and between the changes requests are asked.
+fn run(seed: u64) -> usize {
+    let mut random = Random(seed);
+    let mut routes: Vec<RouteSpec> = (0..random.below(60)).map(|_| route(&mut random)).collect();
+    routes.sort_by_key(|route| route.id);
+    routes.dedup_by_key(|route| route.id);
+    let (mut router, faults) = Router::new(routes.clone());
+    assert_eq!(faults, []);
+    let mut cache = RouteCache::default();
+    let mut found = 0;
+    for _ in 0..6 {
+        for _ in 0..40 {
+            let asked = asked(&mut random);
+            let mut scratch = Vec::new();
+            let normal = normalise(asked.path.as_bytes(), &mut scratch).unwrap();
+            let path = std::str::from_utf8(normal.path).unwrap();
+            let expected = reference(&routes, &asked, path);
+            let got = ask(&router, &asked, asked.path.as_bytes(), &mut cache);
+            assert_eq!(got, expected, "seed {seed}: {} {} {}", asked.method, asked.host, path);
+            found += usize::from(got.is_some());
+        }
+        let changes: Vec<RouteChange> = (0..random.below(5))
+            .map(|_| match (random.below(3), routes.len()) {
+                (0, 1..) => {
+                    let gone = routes.remove(random.below(routes.len()));
+                    RouteChange::Drop(gone.id)
+                }
+                (1, 1..) => {
+                    let at = random.below(routes.len());
+                    routes[at] = RouteSpec { id: routes[at].id, ..route(&mut random) };
+                    RouteChange::Put(Box::new(routes[at].clone()))
+                }
+                _ => {
+                    let new = route(&mut random);
+                    routes.retain(|route| route.id != new.id);
+                    routes.push(new.clone());
+                    RouteChange::Put(Box::new(new))
+                }
+            })
+            .collect();
+        let (next, faults) = router.with(changes);
+        assert_eq!(faults, []);
+        router = next;
+    }
+    found
+}
+
+#[test]
+fn the_sharded_router_finds_what_the_naive_one_finds() {
+    let found: usize = (0..400).map(run).sum();
+    // 96,000 requests; a test that finds no routes would prove nothing.
+    assert!(found > 32_000, "only {found} requests found a route");
+}
