@@ -3,6 +3,8 @@
 //! The reference reads the rules from the configuration's text with the plainest code there is, and
 //! shares nothing with the router but the arithmetic of priorities, which has its own table.
 
+#![allow(clippy::unwrap_used, reason = "all of it is a test")]
+
 use proxy::route::{
     Lookup, Net, Order, PathText, Protocols, RouteCache, RouteChange, RouteSpec, Router, normalise,
     priority::priority,
