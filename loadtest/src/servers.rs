@@ -1,0 +1,302 @@
+//! Starts, restarts, kills and watches the gateways that are measured.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    Fault,
+    admin::Admin,
+    cpu::{self, Usage},
+};
+
+const START_SECONDS_MAX: u64 = 60;
+const STOP_SECONDS_MAX: u64 = 10;
+/// Ports that the kernel does not give to outgoing connections.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// Bytes of a server's last words that a fault repeats.
+const LAST_WORDS_BYTES: usize = 2_000;
+
+/// How to start a server.
+#[derive(Debug, Clone)]
+struct Launch {
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    cpus: Vec<usize>,
+}
+
+/// A server that this program started. It is killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    /// What reports call it.
+    pub name: String,
+    /// Where it proxies.
+    pub proxy: SocketAddr,
+    /// Where its Admin API is; nginx has none.
+    pub admin: Option<SocketAddr>,
+    /// Its files, removed when it is dropped.
+    folder: PathBuf,
+    launch: Launch,
+    child: Child,
+    road: &'static [&'static str],
+}
+
+/// How many cores a Tollgate gets, and which CPUs it may use.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Road threads.
+    pub cores: usize,
+    /// CPUs of the whole process.
+    pub cpus: Vec<usize>,
+}
+
+impl Server {
+    /// Starts nginx with `loadtest/nginx.conf`, one worker.
+    ///
+    /// # Errors
+    /// It is not installed, or does not answer within a minute; its last words are in the fault.
+    pub fn nginx(upstream: SocketAddr, cpus: &[usize]) -> Result<Self, Fault> {
+        let folder = new_folder("nginx")?;
+        let proxy = free_addr()?;
+        let conf = include_str!("../nginx.conf")
+            .replace("{listen}", &proxy.to_string())
+            .replace("{upstream}", &upstream.to_string())
+            .replace("{folder}", &folder.to_string_lossy());
+        let conf_file = folder.join("nginx.conf");
+        fs::write(&conf_file, conf)?;
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let launch = Launch {
+            program: find_program("nginx")?,
+            arguments: vec!["-p".into(), text(&folder), "-c".into(), text(&conf_file)],
+            environment: Vec::new(),
+            cpus: cpus.to_vec(),
+        };
+        let child = launch.start(&folder)?;
+        let name = "nginx".to_owned();
+        let mut server = Self { name, proxy, admin: None, folder, launch, child, road: &["nginx"] };
+        server.wait()?;
+        Ok(server)
+    }
+
+    /// Starts the program `tollgate` on driver `io` (`epoll`, `io_uring`, `auto`) with an empty
+    /// store. `more` are further settings as environment variables.
+    ///
+    /// # Errors
+    /// As [`Server::nginx`].
+    pub fn tollgate(
+        program: &Path,
+        io: &str,
+        place: &Place,
+        more: &[(&str, &str)],
+    ) -> Result<Self, Fault> {
+        let folder = new_folder("tollgate")?;
+        let (proxy, admin) = (free_addr()?, free_addr()?);
+        let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        let own = [
+            ("TOLLGATE_IO", io.to_owned()),
+            ("TOLLGATE_RING_DIR", ring_folder(&folder)?),
+            ("KONG_PREFIX", file("prefix")),
+            ("KONG_PROXY_LISTEN", format!("{proxy} reuseport backlog=16384")),
+            ("KONG_ADMIN_LISTEN", admin.to_string()),
+            ("KONG_STATUS_LISTEN", "off".to_owned()),
+            ("KONG_ADMIN_GUI_LISTEN", "off".to_owned()),
+            ("KONG_NGINX_WORKER_PROCESSES", place.cores.to_string()),
+            ("KONG_PROXY_ACCESS_LOG", "off".to_owned()),
+            ("KONG_ADMIN_ACCESS_LOG", "off".to_owned()),
+            ("KONG_LOG_LEVEL", "warn".to_owned()),
+        ];
+        let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let launch = Launch {
+            program: program.to_owned(),
+            arguments: vec!["start".to_owned()],
+            environment: own.chain(more).collect(),
+            cpus: place.cpus.clone(),
+        };
+        let child = launch.start(&folder)?;
+        let (name, road) = (format!("tollgate {io}"), &["core-"][..]);
+        let mut server = Self { name, proxy, admin: Some(admin), folder, launch, child, road };
+        server.wait()?;
+        Ok(server)
+    }
+
+    /// Its Admin API.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn admin(&self) -> Result<Admin, Fault> {
+        Ok(Admin::new(self.admin.ok_or("this server has no Admin API")?))
+    }
+
+    /// The process and its children.
+    pub fn pids(&self) -> Vec<u32> {
+        let own = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        let children = children.unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        std::iter::once(own).chain(children).collect()
+    }
+
+    /// CPU time used so far.
+    pub fn usage(&self) -> Usage {
+        cpu::usage(&self.pids(), self.road)
+    }
+
+    /// Anonymous memory of all its processes in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        self.pids().iter().filter_map(|pid| cpu::memory_kib(*pid, "status", "RssAnon").ok()).sum()
+    }
+
+    /// Moves every thread that is not on the road to `cpus`, so that the road has its own.
+    pub fn move_office(&self, cpus: &[usize]) {
+        for thread in self.pids().iter().flat_map(|pid| cpu::threads(*pid).unwrap_or_default()) {
+            if !cpu::is_road(&thread.name, self.road) {
+                let _ = cpu::pin(Some(thread.tid), cpus);
+            }
+        }
+    }
+
+    /// Kills it as the kernel does when memory is short: SIGKILL, at once.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end (SIGTERM) and waits at most ten seconds; true if it ended by itself.
+    pub fn stop(&mut self) -> bool {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let until = Instant::now() + Duration::from_secs(STOP_SECONDS_MAX);
+        while Instant::now() < until {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.kill();
+        false
+    }
+
+    /// Starts it again after it ended, over the same files and ports.
+    ///
+    /// # Errors
+    /// As [`Server::nginx`].
+    pub fn restart(&mut self) -> Result<(), Fault> {
+        self.child = self.launch.start(&self.folder)?;
+        self.wait()
+    }
+
+    /// Waits until it answers.
+    fn wait(&mut self) -> Result<(), Fault> {
+        let until = Instant::now() + Duration::from_secs(START_SECONDS_MAX);
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("{} ended: {status}\n{}", self.name, self.words()).into());
+            }
+            let ready = match self.admin {
+                Some(addr) => {
+                    let answer = Admin::new(addr).call("GET", "/status", &Value::Null);
+                    answer.is_ok_and(|(status, _)| status == 200)
+                }
+                None => TcpStream::connect(self.proxy).is_ok(),
+            };
+            if ready {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Err(format!("{} does not answer\n{}", self.name, self.words()).into())
+    }
+
+    /// The last of what it wrote.
+    pub fn words(&self) -> String {
+        let text = fs::read(self.folder.join("out.log")).unwrap_or_default();
+        let from = text.len().saturating_sub(LAST_WORDS_BYTES);
+        String::from_utf8_lossy(&text[from..]).into_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !self.stop() {
+            self.kill();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+        if let Ok(rings) = ring_folder(&self.folder) {
+            let _ = fs::remove_dir_all(rings);
+        }
+    }
+}
+
+impl Launch {
+    fn start(&self, folder: &Path) -> io::Result<Child> {
+        let out = File::options().create(true).append(true).open(folder.join("out.log"))?;
+        let before = cpu::allowed()?;
+        // A child inherits the CPUs of the thread that starts it.
+        cpu::pin(None, &self.cpus)?;
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn();
+        cpu::pin(None, &before)?;
+        child
+    }
+}
+
+/// A loopback address that nobody listens on.
+///
+/// # Errors
+/// Every port is taken.
+pub fn free_addr() -> Result<SocketAddr, Fault> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let width = PORTS.end - PORTS.start;
+    let first = (std::process::id() % u32::from(width)) as u16;
+    for _ in 0..width {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + (first.wrapping_add(step)) % width;
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(addr).is_ok() {
+            return Ok(addr);
+        }
+    }
+    Err("no free port".into())
+}
+
+/// A new empty folder for one server.
+fn new_folder(name: &str) -> io::Result<PathBuf> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = format!("tollgate-load-{}-{name}-{number}", std::process::id());
+    let folder = std::env::temp_dir().join(folder);
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// The folder of a server's event rings: in shared memory where there is some.
+fn ring_folder(folder: &Path) -> io::Result<String> {
+    let shared = Path::new("/dev/shm");
+    let name = folder.file_name().unwrap_or_default();
+    let rings = if shared.is_dir() { shared.join(name) } else { folder.join("rings") };
+    fs::create_dir_all(&rings)?;
+    Ok(rings.to_string_lossy().into_owned())
+}
+
+fn find_program(name: &str) -> Result<PathBuf, Fault> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.ok_or_else(|| format!("{name} is not installed (apt-get install {name})").into())
+}

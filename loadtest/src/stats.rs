@@ -1,0 +1,82 @@
+//! Means of paired rounds with their 95 % intervals.
+
+/// A mean and the interval that holds the true one with 95 % confidence.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// The mean.
+    pub mean: f64,
+    /// The lower end.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+}
+
+/// Two-sided 95 % points of Student's distribution for 1 to 30 degrees of freedom.
+const STUDENT: [f64; 30] = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+    2.052, 2.048, 2.045, 2.042,
+];
+
+/// The mean of `values`; the interval is infinite for fewer than two.
+pub fn mean(values: &[f64]) -> Estimate {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    if values.len() < 2 {
+        return Estimate { mean, low: f64::NEG_INFINITY, high: f64::INFINITY };
+    }
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    let student = STUDENT.get(values.len() - 2).copied().unwrap_or(1.96);
+    let half = student * (variance / count).sqrt();
+    Estimate { mean, low: mean - half, high: mean + half }
+}
+
+/// The geometric mean of `ours[i] / theirs[i]`, round by round.
+pub fn ratio(ours: &[f64], theirs: &[f64]) -> Estimate {
+    let logs: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| (a / b).ln()).collect();
+    let Estimate { mean, low, high } = mean(&logs);
+    Estimate { mean: mean.exp(), low: low.exp(), high: high.exp() }
+}
+
+/// The mean of `ours[i] - theirs[i]`, round by round.
+pub fn difference(ours: &[f64], theirs: &[f64]) -> Estimate {
+    let differences: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a - b).collect();
+    mean(&differences)
+}
+
+/// The middle value; 0 if there is none.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(found: Estimate, mean: f64, half: f64) {
+        assert!((found.mean - mean).abs() < 1e-3, "{found:?}");
+        assert!((found.high - found.mean - half).abs() < 1e-3, "{found:?}");
+    }
+
+    #[test]
+    fn intervals_are_those_of_the_textbook() {
+        check(mean(&[1.0, 2.0, 3.0, 4.0]), 2.5, 3.182 * (5.0_f64 / 3.0 / 4.0).sqrt());
+        check(difference(&[3.0, 5.0], &[1.0, 1.0]), 3.0, 12.706);
+    }
+
+    #[test]
+    fn ratios_are_geometric() {
+        let found = ratio(&[1.0, 4.0], &[2.0, 2.0]);
+        assert!((found.mean - 1.0).abs() < 1e-9, "{found:?}");
+        assert!(found.low < 0.1 && found.high > 10.0);
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&[9.0, 1.0, 5.0]), 5.0);
+        assert_eq!(median(&[]), 0.0);
+    }
+}
