@@ -11,7 +11,7 @@
 /// Why a request target is refused. Every one of them is the client's fault (400).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathFault {
-    /// The target has no path that begins with `/` (`*`, `host:port`, `\x`), or a bad authority.
+    /// The target is no path that begins with `/` (`*`, `host:port`, `\x`).
     NotAPath,
     /// A raw space, control byte or `#`.
     ForbiddenByte,
@@ -23,6 +23,21 @@ pub enum PathFault {
     AboveRoot,
     /// Another reader would resolve it to a place that this gateway guards differently.
     Ambiguous,
+}
+
+impl PathFault {
+    /// The fault in words, for the log.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::NotAPath => "the target is no path",
+            Self::ForbiddenByte => "the path has a space, a control byte or a fragment",
+            Self::BadEscape => "the path has a bad percent escape",
+            Self::EncodedNul => "the path has an encoded NUL",
+            Self::AboveRoot => "the path leads above the root",
+            Self::Ambiguous => "the path could be read as another route's",
+        }
+    }
 }
 
 /// A path in its normal form.
