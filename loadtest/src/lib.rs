@@ -20,6 +20,7 @@ pub mod cpu;
 pub mod engine;
 pub mod histogram;
 pub mod parser;
+pub mod prove;
 pub mod scene;
 pub mod servers;
 pub mod stats;

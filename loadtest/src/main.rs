@@ -9,7 +9,7 @@ use loadtest::{
     collector::{Collector, Depth},
     compare, cpu,
     engine::Engine,
-    scene,
+    prove, scene,
 };
 
 const HELP: &str = "\
@@ -25,6 +25,11 @@ loadtest: drives any gateway with the same load
                    [--connections 64] [--bytes 1024] [--rate 4000]
                    [--scenarios plain,plugins,rate] [--road-cpu 1] [--load-cpu 0]
       Tollgate beside nginx in interleaved rounds; without --tollgate nginx beside itself
+  loadtest prove --tollgate PROGRAM [--drivers epoll,io_uring]
+                 [--only crash,outage,rate,live,idle,adopt] [--connections 256] [--requests 60000]
+                 [--kills 5] [--idle 10000]
+                 [--credentials 100000] [--seed N]
+      experiments that pass or fail; the exit status tells
 ";
 
 fn main() -> ExitCode {
@@ -48,6 +53,7 @@ fn run() -> Result<(), Fault> {
         "upstream" => upstream(line),
         "collector" => collector(line),
         "compare" => compare::run(&compare_options(line)?),
+        "prove" => prove::run(&prove_options(line)?),
         _ => {
             print!("{HELP}");
             Ok(())
@@ -209,6 +215,36 @@ fn compare_options(mut line: Parser) -> Result<compare::Options, Fault> {
     }
     if options.tollgate.is_none() {
         options.scenarios.retain(|name| name != "plugins");
+    }
+    Ok(options)
+}
+
+fn prove_options(mut line: Parser) -> Result<prove::Options, Fault> {
+    let list = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+    let mut options = prove::Options {
+        tollgate: "target/release/tollgate".into(),
+        drivers: list("epoll,io_uring"),
+        only: Vec::new(),
+        connections: 256,
+        requests: 60_000,
+        kills: 5,
+        idle: 10_000,
+        credentials: 100_000,
+        seed: u64::from(std::process::id()),
+    };
+    while let Some(arg) = line.next()? {
+        match arg {
+            Arg::Long("tollgate") => options.tollgate = line.value()?.into(),
+            Arg::Long("drivers") => options.drivers = list(&line.value()?.string()?),
+            Arg::Long("only") => options.only = list(&line.value()?.string()?),
+            Arg::Long("connections") => options.connections = line.value()?.parse()?,
+            Arg::Long("requests") => options.requests = line.value()?.parse()?,
+            Arg::Long("kills") => options.kills = line.value()?.parse()?,
+            Arg::Long("idle") => options.idle = line.value()?.parse()?,
+            Arg::Long("credentials") => options.credentials = line.value()?.parse()?,
+            Arg::Long("seed") => options.seed = line.value()?.parse()?,
+            other => return Err(other.unexpected().into()),
+        }
     }
     Ok(options)
 }

@@ -1,0 +1,70 @@
+//! What ten thousand idle connections cost, each of which has carried an answer of 64 KiB.
+
+use std::{thread, time::Duration};
+
+use super::{Findings, Options, Stage};
+use crate::{
+    Fault,
+    clients::{Load, Pace, Plan},
+    collector::Depth,
+    cpu, scene,
+    servers::Server,
+};
+
+const ANSWER_PATH: &str = "/load/bytes/65536";
+const RATE: f64 = 2_000.0;
+const WARM_CONNECTIONS: usize = 100;
+const BYTES_MAX: f64 = 2_048.0;
+/// Time for an allocator to give back what it holds.
+const REST: Duration = Duration::from_secs(3);
+
+pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> Result<(), Fault> {
+    let mut stage = Stage::open(options, driver, 1, Depth::Count)?;
+    scene::plain(&mut stage.admin, stage.engine.upstream.addr()?)?;
+    let ours = measure(&mut stage.engine, &stage.server, options.idle)?;
+    let words = format!("{ours:.0} bytes per idle connection at {}", options.idle);
+    findings.judge(ours <= BYTES_MAX, &words);
+    let upstream = stage.engine.upstream.addr()?;
+    let nginx = Server::nginx(upstream, &cpu::allowed()?)?;
+    let theirs = measure(&mut stage.engine, &nginx, options.idle)?;
+    findings.note(&format!("nginx: {theirs:.0} bytes"));
+    Ok(())
+}
+
+/// Bytes of anonymous memory per connection beyond what a warm server has.
+fn measure(
+    engine: &mut crate::engine::Engine,
+    server: &Server,
+    connections: usize,
+) -> Result<f64, Fault> {
+    let request = scene::get(ANSWER_PATH, "");
+    let plan = |connections| {
+        let request = request.clone();
+        Plan {
+            target: server.proxy,
+            connections,
+            pace: Pace::Rate(RATE),
+            ask: Box::new(move |_, out: &mut Vec<u8>| out.extend_from_slice(&request)),
+            hear: None,
+            want: None,
+        }
+    };
+    let mut warm = Load::new(engine, plan(WARM_CONNECTIONS));
+    warm.run_for(Duration::from_secs(2))?;
+    warm.drain(Duration::from_secs(5))?;
+    drop(warm);
+    thread::sleep(REST);
+    let before_kib = server.memory_kib();
+    let mut load = Load::new(engine, plan(connections));
+    let rounds = Duration::from_secs_f64(connections as f64 / RATE * 1.5 + 1.0);
+    load.run_for(rounds)?;
+    load.drain(Duration::from_secs(30))?;
+    let (open, score) = (load.open(), load.score().clone());
+    if open != connections || score.failures() > 0 {
+        let words = format!("{open} of {connections} connections are open: {:?}", score.statuses);
+        return Err(format!("{words}, {} cut, {} refused", score.cut, score.refused).into());
+    }
+    thread::sleep(REST);
+    let after_kib = server.memory_kib();
+    Ok(after_kib.saturating_sub(before_kib) as f64 * 1024.0 / connections as f64)
+}
