@@ -116,9 +116,8 @@ impl Collector {
             }
         };
         let length = body.len();
-        format!(
-            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\n");
+        format!("{head}Content-Length: {length}\r\n\r\n{body}")
     }
 }
 
