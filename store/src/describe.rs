@@ -10,21 +10,25 @@ use serde_json::{Map, Value as Json, json};
 
 /// An entity: `{"entity_checks": […], "fields": [{name: {…}}, …]}`.
 #[must_use]
-pub fn entity(entity: &Entity) -> Json {
+pub fn entity_document(entity: &Entity) -> Json {
     json!({ "entity_checks": rules(entity.rules), "fields": named(entity.fields) })
 }
 
 /// A plugin: the fields that it lays over those of entity `plugins`.
 #[must_use]
-pub fn plugin(plugin: &PluginSchema) -> Json {
+pub fn plugin_document(plugin: &PluginSchema) -> Json {
     let own = ["consumer", "route", "service", "protocols", "config"];
     let fields: Vec<_> = own.iter().filter_map(|name| plugin.field(name)).collect();
     json!({ "entity_checks": rules(plugin.rules), "fields": named(&fields) })
 }
 
-/// One field: its kind, its default, its limits.
+/// The configuration of a plugin alone, as the old `GET /plugins/schema/{name}` shows it.
 #[must_use]
-pub fn field(field: &Field) -> Json {
+pub fn plugin_config_document(plugin: &PluginSchema) -> Json {
+    field(&plugin.config_field())
+}
+
+fn field(field: &Field) -> Json {
     Json::Object(described(field))
 }
 

@@ -35,8 +35,7 @@ impl Rows<'_, '_> {
     pub(super) fn rows(&mut self, entity: &'static Entity) -> Answered {
         if self.method == Method::Post {
             let input = self.input(entity, None);
-            let row = self.store.insert(entity, input)?;
-            return Ok(self.shown(201, &row));
+            return self.post(entity, input);
         }
         let query = Query::read(&self.call.query)?;
         if let Some(field) = filter(entity)
@@ -117,8 +116,7 @@ impl Rows<'_, '_> {
         if self.method == Method::Post {
             let mut input = self.input(link.child, None);
             input.put(link.field.name, pointer(parent.id()));
-            let row = self.store.insert(link.child, input)?;
-            return Ok(self.shown(201, &row));
+            return self.post(link.child, input);
         }
         let query = Query::read(&self.call.query)?;
         let page = Page::read(&query, link.child.has_tags())?;
@@ -157,6 +155,11 @@ impl Rows<'_, '_> {
             }
             _ => Ok(self.shown(200, &row)),
         }
+    }
+
+    fn post(&mut self, entity: &'static Entity, input: Value) -> Answered {
+        let row = self.store.insert(entity, input)?;
+        Ok(self.shown(201, &row))
     }
 
     fn put(&mut self, entity: &'static Entity, key: &Key, input: Value) -> Answered {

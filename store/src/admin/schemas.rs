@@ -12,7 +12,7 @@ use crate::schema::Catalogue;
 /// `GET /schemas/{name}`
 pub(super) fn entity(catalogue: &Catalogue, name: &str) -> Answered {
     match catalogue.entity(name) {
-        Some(entity) => Ok(Reply::json(200, &describe::entity(entity))),
+        Some(entity) => Ok(Reply::json(200, &describe::entity_document(entity))),
         None => Err(no_entity(name)),
     }
 }
@@ -20,7 +20,7 @@ pub(super) fn entity(catalogue: &Catalogue, name: &str) -> Answered {
 /// `GET /schemas/plugins/{name}`
 pub(super) fn plugin(catalogue: &Catalogue, name: &str) -> Answered {
     match catalogue.plugin(name) {
-        Some(plugin) => Ok(Reply::json(200, &describe::plugin(plugin))),
+        Some(plugin) => Ok(Reply::json(200, &describe::plugin_document(plugin))),
         None => Err(no_plugin(name)),
     }
 }
@@ -28,7 +28,7 @@ pub(super) fn plugin(catalogue: &Catalogue, name: &str) -> Answered {
 /// `GET /plugins/schema/{name}`
 pub(super) fn plugin_config(catalogue: &Catalogue, name: &str) -> Answered {
     match catalogue.plugin(name) {
-        Some(plugin) => Ok(Reply::json(200, &describe::field(&plugin.config_field()))),
+        Some(plugin) => Ok(Reply::json(200, &describe::plugin_config_document(plugin))),
         None => Err(no_plugin(name)),
     }
 }
