@@ -1,1 +1,725 @@
-//! Not written yet.
+//! Pinned threads: start, accept, drain, stop.
+//!
+//! ```text
+//!   start ─ bind every listener once per core ─► thread core-0 ─ accept ─► your future, one per
+//!                                                thread core-1 ─ accept ─► connection, on its core
+//!   drain ─ no new connections, idle ones close ─► the last one gone, or the time up ─► stop
+//! ```
+//! Each core has its own listening sockets (`SO_REUSEPORT`): the kernel spreads the connections.
+//! A connection that panics ends alone. When descriptors run out, accepting pauses instead of
+//! spinning.
+
+mod limits;
+
+use crate::clock;
+use crate::io::{self, Bell, Closer, IoChoice, IoKind, Listener, Peer, Reader, Writer};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use limits::default_count;
+
+/// More cores than this are refused: each has its rings, listeners and caches.
+pub const CORES_MAX: usize = 1_024;
+/// How long a core rests when accepting fails, in milliseconds.
+const ACCEPT_REST_MS: u64 = 50;
+/// How long `stop` lets closed connections finish their last steps, in milliseconds.
+const STOP_WAIT_MS: u64 = 200;
+/// How often a core says in the log that accepting fails, in microseconds.
+const ACCEPT_LOG_US: u64 = 1_000_000;
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many cores; `default_count()` is the usual answer. At least 1.
+    pub count: usize,
+    /// The driver.
+    pub io: IoChoice,
+    /// Whether each core is bound to one CPU. Done only where there are as many cores as CPUs we
+    /// may use: with fewer, several programs on one machine would crowd on the first CPUs.
+    pub pin: bool,
+    /// Where clients come in.
+    pub listen: Vec<Listen>,
+}
+
+/// One address to listen on. The flags are only carried to whoever gets the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The address; port 0 lets the kernel choose one, the same for all cores.
+    pub addr: SocketAddr,
+    /// Connections that may wait to be accepted, on each core; the kernel may lower it.
+    pub backlog: u32,
+    /// The client begins with a TLS handshake.
+    pub tls: bool,
+    /// HTTP/2 may be spoken.
+    pub http2: bool,
+    /// A PROXY protocol header comes first.
+    pub proxy_protocol: bool,
+}
+
+/// A connection that a core has accepted.
+pub struct Accepted {
+    /// What the client sends.
+    pub reader: Reader,
+    /// What the client gets.
+    pub writer: Writer,
+    /// Who it is.
+    pub peer: Peer,
+    /// Where it came in: a position in `Plan::listen`.
+    pub listen: usize,
+}
+
+/// Why the cores did not start.
+#[derive(Debug)]
+pub enum StartFault {
+    /// A listener could not be bound.
+    Listen(SocketAddr, io::Error),
+    /// A thread or its driver could not be started.
+    Core(usize, io::Error),
+}
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(addr, error) => {
+                write!(out, "cannot listen on {addr}: {}", listen_fault(error))
+            }
+            Self::Core(number, error) => write!(out, "cannot start core {number}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartFault {}
+
+fn listen_fault(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "address in use".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine does not have the address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// What a core counts; anybody may read it. On its own cache lines.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Counters {
+    accepted: AtomicU64,
+    active: AtomicU64,
+    accept_faults: AtomicU64,
+}
+
+/// The counters of one core at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Connections open now.
+    pub active: u64,
+    /// How often accepting failed.
+    pub accept_faults: u64,
+}
+
+impl Counters {
+    fn counts(&self) -> Counts {
+        Counts {
+            accepted: self.accepted.load(Ordering::Relaxed),
+            active: self.active.load(Ordering::Relaxed),
+            accept_faults: self.accept_faults.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What the office tells a core.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
+enum Order {
+    Run = 0,
+    Drain = 1,
+    Stop = 2,
+}
+
+/// The part of a core that the office sees.
+struct Shared {
+    order: AtomicU8,
+    bell: Bell,
+    counters: Counters,
+}
+
+impl Shared {
+    fn order(&self) -> Order {
+        match self.order.load(Ordering::Acquire) {
+            0 => Order::Run,
+            1 => Order::Drain,
+            _ => Order::Stop,
+        }
+    }
+
+    fn give(&self, order: Order) {
+        self.order.fetch_max(order as u8, Ordering::AcqRel);
+        self.bell.ring();
+    }
+}
+
+/// One core, seen from its own thread. Cheap to clone.
+#[derive(Clone)]
+pub struct Core(Rc<Inner>);
+
+struct Inner {
+    number: usize,
+    count: usize,
+    kind: IoKind,
+    shared: Arc<Shared>,
+    order: Cell<Order>,
+    /// Wake when the order changes or the last connection ends.
+    watchers: RefCell<Vec<Waker>>,
+    /// Every open connection, so that stopping can close it. Free places are `None`.
+    open: RefCell<Vec<Option<Closer>>>,
+    free: RefCell<Vec<usize>>,
+    /// What is done when the bell rings.
+    errands: RefCell<Vec<Rc<dyn Fn()>>>,
+}
+
+impl Core {
+    /// Its number, from 0.
+    pub fn number(&self) -> usize {
+        self.0.number
+    }
+
+    /// How many cores there are.
+    pub fn count(&self) -> usize {
+        self.0.count
+    }
+
+    /// The driver that it runs.
+    pub fn kind(&self) -> IoKind {
+        self.0.kind
+    }
+
+    /// Whether a connection should end after its current request.
+    pub fn draining(&self) -> bool {
+        self.0.order.get() != Order::Run
+    }
+
+    /// Its counters now.
+    pub fn counts(&self) -> Counts {
+        self.0.shared.counters.counts()
+    }
+
+    /// Wakes this core from any thread: everything given to `on_bell` is then done on it.
+    pub fn bell(&self) -> Bell {
+        self.0.shared.bell.clone()
+    }
+
+    /// Does `errand` whenever the core's bell has rung. For the few queues of a core; bounded by
+    /// how many of them are opened at the start.
+    pub fn on_bell(&self, errand: impl Fn() + 'static) {
+        self.0.errands.borrow_mut().push(Rc::new(errand));
+    }
+
+    /// Waits until `done` says so, looking whenever the order changes or a connection ends.
+    async fn until(&self, done: impl Fn(&Inner) -> bool) {
+        poll_fn(|cx| {
+            if done(&self.0) {
+                return Poll::Ready(());
+            }
+            let mut watchers = self.0.watchers.borrow_mut();
+            // Who looks often is here once: the few are the main task and one per listener.
+            if !watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                watchers.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn wake_watchers(&self) {
+        let watchers = std::mem::take(&mut *self.0.watchers.borrow_mut());
+        watchers.into_iter().for_each(Waker::wake);
+    }
+
+    fn active(&self) -> u64 {
+        self.0.shared.counters.active.load(Ordering::Relaxed)
+    }
+
+    fn opened(&self, closer: Closer) -> Open {
+        let counters = &self.0.shared.counters;
+        counters.accepted.fetch_add(1, Ordering::Relaxed);
+        counters.active.fetch_add(1, Ordering::Relaxed);
+        let mut open = self.0.open.borrow_mut();
+        let place = self.0.free.borrow_mut().pop().unwrap_or_else(|| {
+            open.push(None);
+            open.len() - 1
+        });
+        if let Some(free) = open.get_mut(place) {
+            *free = Some(closer);
+        }
+        Open { core: self.clone(), place }
+    }
+
+    fn close_all(&self) {
+        let open: Vec<Closer> = self.0.open.borrow().iter().flatten().cloned().collect();
+        open.iter().for_each(Closer::close);
+    }
+}
+
+/// A connection while it is counted as open. Dropped also when its task panics.
+struct Open {
+    core: Core,
+    place: usize,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let inner = &self.core.0;
+        if let Some(place) = inner.open.borrow_mut().get_mut(self.place) {
+            *place = None;
+        }
+        inner.free.borrow_mut().push(self.place);
+        inner.shared.counters.active.fetch_sub(1, Ordering::Relaxed);
+        if inner.order.get() != Order::Run {
+            self.core.wake_watchers();
+        }
+    }
+}
+
+/// The running cores, seen from the office. Dropping it stops them.
+pub struct Cores {
+    shared: Vec<Arc<Shared>>,
+    threads: Vec<JoinHandle<()>>,
+    ended: mpsc::Receiver<usize>,
+    addrs: Vec<SocketAddr>,
+    kinds: Vec<IoKind>,
+}
+
+impl Cores {
+    /// The addresses that are listened on, in the order of `Plan::listen`, with real ports.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// The driver of each core.
+    pub fn kinds(&self) -> &[IoKind] {
+        &self.kinds
+    }
+
+    /// The counters of each core.
+    pub fn counts(&self) -> Vec<Counts> {
+        self.shared.iter().map(|shared| shared.counters.counts()).collect()
+    }
+
+    /// Wakes core `number`.
+    pub fn bell(&self, number: usize) -> Option<Bell> {
+        self.shared.get(number).map(|shared| shared.bell.clone())
+    }
+
+    /// Accepts no more, closes idle connections, lets the others finish their request, and stops
+    /// after at most `ms` milliseconds. Blocks; tells whether every connection ended by itself.
+    pub fn drain(&mut self, ms: u64) -> bool {
+        self.shared.iter().for_each(|shared| shared.give(Order::Drain));
+        let begun_us = clock::now_us();
+        let mut left = self.threads.iter().filter(|thread| !thread.is_finished()).count();
+        while left > 0 {
+            let gone_ms = (clock::now_us() - begun_us) / 1_000;
+            let wait = Duration::from_millis(ms.saturating_sub(gone_ms));
+            match self.ended.recv_timeout(wait) {
+                Ok(_) => left -= 1,
+                Err(_) => break,
+            }
+        }
+        self.stop();
+        left == 0
+    }
+
+    /// Closes every connection and ends the threads. Blocks for at most a little over 200 ms.
+    pub fn stop(&mut self) {
+        self.shared.iter().for_each(|shared| shared.give(Order::Stop));
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a core ended in a panic");
+            }
+        }
+    }
+}
+
+impl Drop for Cores {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Binds all listeners, starts the threads, and returns when every core accepts.
+///
+/// `make` is called here once per core number; what it returns moves to that core's thread and is
+/// called there once with the core, which gives the function that serves one connection.
+///
+/// # Errors
+/// One sentence for people: which address cannot be listened on, or which core cannot start.
+/// Nothing runs then.
+pub fn start<B, S, F>(plan: &Plan, make: impl FnMut(usize) -> B) -> Result<Cores, StartFault>
+where
+    B: FnOnce(Core) -> S + Send + 'static,
+    S: Fn(Accepted) -> F + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    let count = plan.count.clamp(1, CORES_MAX);
+    let (addrs, mut sockets) = bind_all(&plan.listen, count)?;
+    let cpus = if plan.pin { limits::cpus_to_pin(count) } else { Vec::new() };
+    let (told, tells) = mpsc::channel();
+    let (end, ended) = mpsc::channel();
+    let mut cores =
+        Cores { shared: Vec::new(), threads: Vec::new(), ended, addrs, kinds: Vec::new() };
+    let begins: Vec<B> = (0..count).map(make).collect();
+    for (number, begin) in begins.into_iter().enumerate() {
+        let fault = |error| StartFault::Core(number, error);
+        let bell = Bell::new().map_err(fault)?;
+        let order = AtomicU8::new(Order::Run as u8);
+        let shared = Arc::new(Shared { order, bell, counters: Counters::default() });
+        cores.shared.push(Arc::clone(&shared));
+        let seed = Seed {
+            number,
+            count,
+            io: plan.io,
+            cpu: cpus.get(number).copied(),
+            listeners: sockets.pop().unwrap_or_default(),
+            shared,
+            told: told.clone(),
+            end: end.clone(),
+        };
+        let thread = std::thread::Builder::new().name(format!("core-{number}"));
+        cores.threads.push(thread.spawn(move || seed.run(begin)).map_err(fault)?);
+    }
+    drop(told);
+    for (number, result) in tells.iter().take(count) {
+        cores.kinds.push(result.map_err(|error| StartFault::Core(number, error))?);
+    }
+    if cores.kinds.len() < count {
+        return Err(StartFault::Core(cores.kinds.len(), io::Error::other("it ended at once")));
+    }
+    Ok(cores)
+}
+
+/// One listening socket per address and core, all bound before a thread runs.
+fn bind_all(
+    listen: &[Listen],
+    count: usize,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartFault> {
+    let mut addrs = Vec::new();
+    let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+    for entry in listen {
+        let fault = |error| StartFault::Listen(entry.addr, error);
+        // With SO_REUSEPORT a second gateway would get half of the connections instead of an
+        // error: somebody else on this address is found by binding it once without.
+        drop(bind(entry.addr, entry.backlog, false).map_err(fault)?);
+        let mut addr = entry.addr;
+        for own in &mut sockets {
+            let socket = bind(addr, entry.backlog, true).map_err(fault)?;
+            addr = socket.local_addr().map_err(fault)?;
+            own.push(socket);
+        }
+        addrs.push(addr);
+    }
+    Ok((addrs, sockets))
+}
+
+fn bind(addr: SocketAddr, backlog: u32, shared: bool) -> io::Result<TcpListener> {
+    let kind = socket2::Type::STREAM.cloexec().nonblocking();
+    let socket = socket2::Socket::new(socket2::Domain::for_address(addr), kind, None)?;
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        // Kong listens on [::] beside 0.0.0.0; without this the two would collide.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(shared)?;
+    socket.bind(&addr.into())?;
+    if shared {
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    }
+    Ok(socket.into())
+}
+
+/// Everything that a thread needs to become a core.
+struct Seed {
+    number: usize,
+    count: usize,
+    io: IoChoice,
+    cpu: Option<usize>,
+    listeners: Vec<TcpListener>,
+    shared: Arc<Shared>,
+    told: mpsc::Sender<(usize, io::Result<IoKind>)>,
+    end: mpsc::Sender<usize>,
+}
+
+impl Seed {
+    fn run<B, S, F>(mut self, begin: B)
+    where
+        B: FnOnce(Core) -> S,
+        S: Fn(Accepted) -> F + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        if let Some(cpu) = self.cpu
+            && let Err(error) = limits::pin(cpu)
+        {
+            log::warn!("core {} is not bound to CPU {cpu}: {error}", self.number);
+        }
+        let (number, told, end) = (self.number, self.told.clone(), self.end.clone());
+        let listeners = std::mem::take(&mut self.listeners);
+        let result = io::block_on_core(self.io, self.live(begin, listeners));
+        if let Err(error) | Ok(Err(error)) = result {
+            // The office may have given up waiting already.
+            let _ = told.send((number, Err(error)));
+        }
+        let _ = end.send(number);
+    }
+
+    async fn live<B, S, F>(self, begin: B, sockets: Vec<TcpListener>) -> io::Result<()>
+    where
+        B: FnOnce(Core) -> S,
+        S: Fn(Accepted) -> F + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        let kind = io::kind().ok_or_else(|| io::Error::other("no driver"))?;
+        let listeners: io::Result<Vec<Listener>> = sockets.into_iter().map(Listener::new).collect();
+        let listeners = listeners?;
+        let mut ear = self.shared.bell.listen_on_core()?;
+        let core = Core(Rc::new(Inner {
+            number: self.number,
+            count: self.count,
+            kind,
+            shared: self.shared,
+            order: Cell::new(Order::Run),
+            watchers: RefCell::default(),
+            open: RefCell::default(),
+            free: RefCell::default(),
+            errands: RefCell::default(),
+        }));
+        let serve = Rc::new(begin(core.clone()));
+        for (listen, listener) in listeners.into_iter().enumerate() {
+            io::spawn(accept_all(core.clone(), listener, listen, Rc::clone(&serve)));
+        }
+        let _ = self.told.send((self.number, Ok(kind)));
+        let listening = core.clone();
+        io::spawn(async move {
+            loop {
+                ear.heard().await;
+                hear(&listening);
+            }
+        });
+        core.until(|inner| inner.order.get() != Order::Run).await;
+        clock::close_idle();
+        core.until(|inner| {
+            inner.order.get() == Order::Stop || inner.shared.counters.counts().active == 0
+        })
+        .await;
+        if core.active() > 0 {
+            core.close_all();
+            let ended = core.until(|inner| inner.shared.counters.counts().active == 0);
+            clock::within(STOP_WAIT_MS, ended).await;
+        }
+        Ok(())
+    }
+}
+
+/// Does what the bell was rung for.
+fn hear(core: &Core) {
+    let order = core.0.shared.order();
+    if order != core.0.order.replace(order) {
+        core.wake_watchers();
+    }
+    let errands = core.0.errands.borrow().clone();
+    errands.iter().for_each(|errand| errand());
+}
+
+/// Accepts until the core drains, and serves each connection in a task of its own.
+async fn accept_all<S, F>(core: Core, mut listener: Listener, listen: usize, serve: Rc<S>)
+where
+    S: Fn(Accepted) -> F + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    let mut log_us = 0;
+    loop {
+        let next = {
+            let mut accept = pin!(listener.accept());
+            let mut drained = pin!(core.until(|inner| inner.order.get() != Order::Run));
+            poll_fn(|cx| match drained.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => accept.as_mut().poll(cx).map(Some),
+            })
+            .await
+        };
+        match next {
+            None => return,
+            Some(Ok((reader, writer, peer))) => {
+                let open = core.opened(reader.closer());
+                let served = serve(Accepted { reader, writer, peer, listen });
+                io::spawn(async move {
+                    let _open = open;
+                    served.await;
+                });
+            }
+            Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Some(Err(error)) => {
+                core.0.shared.counters.accept_faults.fetch_add(1, Ordering::Relaxed);
+                if clock::now_us() > log_us {
+                    log_us = clock::now_us() + ACCEPT_LOG_US;
+                    log::error!("core {} cannot accept: {error}", core.number());
+                }
+                clock::sleep_ms(ACCEPT_REST_MS).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffers::{Page, Pages};
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::sync::atomic::AtomicUsize;
+
+    fn plan(count: usize, io: IoChoice) -> Plan {
+        let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let listen = Listen { addr, backlog: 64, tls: false, http2: false, proxy_protocol: false };
+        Plan { count, io, pin: true, listen: vec![listen] }
+    }
+
+    /// A port outside the range that the kernel gives to connecting sockets.
+    fn free_port() -> u16 {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        loop {
+            let n = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() as usize * 16;
+            let port = 25_000 + (n % 7_000) as u16;
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                return port;
+            }
+        }
+    }
+
+    /// Sends back what comes, waits without a buffer, panics at a `!`.
+    async fn echo(core: Core, mut accepted: Accepted) {
+        let deadline = clock::Deadline::new(accepted.reader.closer());
+        loop {
+            deadline.arm_idle(60_000);
+            if accepted.reader.readable().await.is_err() {
+                return;
+            }
+            deadline.arm(60_000);
+            let (count, page) = accepted.reader.read(Page::take()).await;
+            assert!(!page.bytes().contains(&b'!'), "told to panic on core {}", core.number());
+            if !matches!(count, Ok(1..)) {
+                return;
+            }
+            let mut pages = Pages::new();
+            pages.push(page.freeze());
+            if accepted.writer.write(pages).await.is_err() || core.draining() {
+                return;
+            }
+        }
+    }
+
+    fn start_echo(plan: &Plan) -> Cores {
+        start(plan, |_| |core: Core| move |accepted| echo(core.clone(), accepted)).unwrap()
+    }
+
+    fn say(stream: &mut TcpStream, text: &[u8]) -> Vec<u8> {
+        stream.write_all(text).unwrap();
+        let mut answer = vec![0; text.len()];
+        let count = stream.read(&mut answer).unwrap();
+        answer.truncate(count);
+        answer
+    }
+
+    fn active(cores: &Cores) -> u64 {
+        cores.counts().iter().map(|counts| counts.active).sum()
+    }
+
+    /// Waits until `done`, at most five seconds.
+    #[track_caller]
+    fn soon(done: impl Fn() -> bool) {
+        for _ in 0..500 {
+            if done() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it did not happen within five seconds");
+    }
+
+    fn check(io: IoChoice) {
+        let plan = plan(2, io);
+        let mut cores = start_echo(&plan);
+        let addr = cores.addrs()[0];
+        let mut streams: Vec<TcpStream> =
+            (0..40).map(|_| TcpStream::connect(addr).unwrap()).collect();
+        for stream in &mut streams {
+            assert_eq!(say(stream, b"hello"), b"hello");
+        }
+        let counts = cores.counts();
+        assert_eq!(counts.iter().map(|counts| counts.accepted).sum::<u64>(), 40);
+        assert!(counts.iter().all(|counts| counts.accepted > 0), "one core took all: {counts:?}");
+
+        let panics = io::panics();
+        assert_eq!(say(&mut streams[0], b"!"), b"", "the connection ends");
+        soon(|| io::panics() > panics);
+        soon(|| active(&cores) == 39);
+        assert_eq!(say(&mut streams[1], b"still here"), b"still here");
+
+        let fault = start(&plan, |_| |_: Core| |_: Accepted| async {}).err().unwrap();
+        assert_eq!(fault.to_string(), format!("cannot listen on {addr}: address in use"));
+
+        drop(streams.split_off(20));
+        soon(|| active(&cores) == 19);
+        assert!(cores.drain(5_000), "idle connections close at once");
+        assert_eq!(streams[5].read(&mut [0; 8]).unwrap(), 0);
+        assert!(TcpStream::connect(addr).is_err(), "nobody accepts any longer");
+    }
+
+    #[test]
+    fn cores_serve_survive_a_panic_and_drain_on_epoll() {
+        check(IoChoice::Epoll);
+    }
+
+    #[test]
+    fn cores_serve_survive_a_panic_and_drain_on_the_best_driver() {
+        check(IoChoice::Auto);
+    }
+
+    #[test]
+    fn a_busy_connection_is_closed_when_the_time_is_up() {
+        let mut cores = start(&plan(1, IoChoice::Auto), |_| {
+            |_: Core| {
+                |mut accepted: Accepted| async move {
+                    let _ = accepted.reader.read(Page::take()).await;
+                }
+            }
+        })
+        .unwrap();
+        let mut stream = TcpStream::connect(cores.addrs()[0]).unwrap();
+        soon(|| active(&cores) == 1);
+        assert!(!cores.drain(50), "it was not idle");
+        assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn faults_are_one_clear_sentence() {
+        let fault = |kind: io::ErrorKind| {
+            StartFault::Listen("0.0.0.0:80".parse().unwrap(), kind.into()).to_string()
+        };
+        let denied = fault(io::ErrorKind::PermissionDenied);
+        assert_eq!(denied, "cannot listen on 0.0.0.0:80: permission denied");
+        let mut plan = plan(1, IoChoice::Auto);
+        plan.listen[0].addr = "203.0.113.7:25999".parse().unwrap();
+        let fault = start(&plan, |_| |_: Core| |_: Accepted| async {}).err().unwrap();
+        let words = "cannot listen on 203.0.113.7:25999: this machine does not have the address";
+        assert_eq!(fault.to_string(), words);
+    }
+}

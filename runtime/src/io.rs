@@ -1,1 +1,474 @@
-//! Not written yet.
+//! Bytes in and out of one core: connections, listeners, tasks.
+//!
+//! ```text
+//!   accept / connect ──► Reader ─ readable() ─ read(page) ──►   at most one operation in flight
+//!                   └──► Writer ─ write(pages) ─ shutdown() ─►  at most one operation in flight
+//!                          └── closer() ──► Closer: ends both at once, from anywhere on the core
+//! ```
+//! Which driver is underneath (`io/monoio.rs` with io_uring or epoll, `io/script.rs` without a
+//! kernel) is decided when the core starts; above this file nobody can tell.
+//!
+//! Rules that the drivers rely on: a read that was begun is awaited to its end (`readable` may be
+//! dropped, it holds no buffer); the same holds for a write; whoever does not want to wait any
+//! longer closes the connection through a `Closer`, and the pending operation then ends. A connect
+//! may be dropped: it only waits for writability.
+
+mod bell;
+mod monoio;
+mod script;
+
+use crate::buffers::{Page, Pages};
+use crate::clock;
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+
+pub use bell::{Bell, CoreEar, DeskEar};
+pub use std::io::{Error, ErrorKind, Result};
+
+/// Entries of a core's io_uring. Twice as many completions fit; more operations than that may be
+/// in flight, the kernel keeps what does not fit.
+pub const URING_ENTRIES: u32 = 1_024;
+/// Connections that one turn of the accept loop takes before other tasks have their turn.
+pub const ACCEPTS_MAX: usize = 64;
+
+/// The I/O under a core. The only place that names monoio is an `impl` of this.
+///
+/// Buffers are lent to the kernel and come back with the result: io_uring needs to own them, and a
+/// readiness driver does not mind. A connection is two halves, each with at most one operation in
+/// flight, so that both directions can be busy. A read that was begun is never dropped.
+pub trait Driver: 'static {
+    /// The receiving half.
+    type Reader: 'static;
+    /// The sending half.
+    type Writer: 'static;
+    /// A listening socket of this core alone (`SO_REUSEPORT`).
+    type Listener: 'static;
+
+    /// Waits for a client. May be dropped.
+    fn accept(
+        listener: &mut Self::Listener,
+    ) -> impl Future<Output = Result<(Self::Reader, Self::Writer, Peer)>>;
+    /// Opens a connection. May be dropped.
+    fn connect(
+        to: &Target<'_>,
+        options: &ConnectOptions,
+    ) -> impl Future<Output = Result<(Self::Reader, Self::Writer)>>;
+    /// Waits until there is something to read. Holds no buffer; may be dropped.
+    fn readable(reader: &mut Self::Reader) -> impl Future<Output = Result<()>>;
+    /// Reads at most `page`'s spare room behind what it holds; 0 is the end.
+    fn read(reader: &mut Self::Reader, page: Page) -> impl Future<Output = (Result<usize>, Page)>;
+    /// Writes all of `pages`, in order, in as few calls as the kernel allows.
+    fn write(writer: &mut Self::Writer, pages: Pages) -> impl Future<Output = Result<()>>;
+    /// Tells the peer that nothing more comes; what was written before still arrives.
+    fn shutdown(writer: &mut Self::Writer) -> Result<()>;
+    /// Starts a task on this core.
+    fn spawn(task: impl Future<Output = ()> + 'static);
+    /// Waits `ms` milliseconds; the clock's wheel is built on it, nothing else should be.
+    fn pause(ms: u64) -> impl Future<Output = ()>;
+}
+
+/// Which driver a core shall run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum IoChoice {
+    /// io_uring where the kernel allows it, else epoll.
+    #[default]
+    Auto,
+    /// io_uring or no start.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl IoChoice {
+    /// Reads `TOLLGATE_IO`: `auto` (also when unset or empty), `io_uring` or `epoll`.
+    ///
+    /// # Errors
+    /// One sentence that names the variable and the three values.
+    pub fn from_env() -> std::result::Result<Self, String> {
+        Self::named(&std::env::var("TOLLGATE_IO").unwrap_or_default())
+    }
+
+    fn named(name: &str) -> std::result::Result<Self, String> {
+        match name {
+            "" | "auto" => Ok(Self::Auto),
+            "io_uring" => Ok(Self::IoUring),
+            "epoll" => Ok(Self::Epoll),
+            _ => Err(format!("TOLLGATE_IO must be auto, io_uring or epoll, not {name:?}")),
+        }
+    }
+}
+
+/// Which driver a core runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IoKind {
+    /// Completions: `SINGLE_ISSUER|DEFER_TASKRUN`.
+    IoUring,
+    /// Readiness.
+    Epoll,
+    /// No kernel at all.
+    Script,
+}
+
+impl fmt::Display for IoKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+            Self::Script => "script",
+        })
+    }
+}
+
+thread_local! {
+    static KIND: Cell<Option<IoKind>> = const { Cell::new(None) };
+}
+
+/// The driver of this thread; nothing where no core runs.
+pub fn kind() -> Option<IoKind> {
+    KIND.with(Cell::get)
+}
+
+fn on_script() -> bool {
+    kind() == Some(IoKind::Script)
+}
+
+/// Marks this thread as a core while it lives.
+struct OnCore;
+
+impl OnCore {
+    fn enter(kind: IoKind) -> Result<Self> {
+        if KIND.with(|cell| cell.get().is_some()) {
+            return Err(Error::other("a core cannot be started inside a core"));
+        }
+        KIND.with(|cell| cell.set(Some(kind)));
+        Ok(Self)
+    }
+}
+
+impl Drop for OnCore {
+    fn drop(&mut self) {
+        KIND.with(|cell| cell.set(None));
+        clock::end();
+    }
+}
+
+/// Runs `future` on this thread as a core, with the driver that `choice` says, until it is done.
+/// Tasks that are still running then are dropped or forgotten: end them first.
+///
+/// # Errors
+/// When the chosen driver cannot be built, or a core runs on this thread already. With
+/// `IoChoice::Auto` io_uring's refusal is no error: epoll runs instead.
+pub fn block_on_core<T>(choice: IoChoice, future: impl Future<Output = T>) -> Result<T> {
+    monoio::block_on(choice, async {
+        clock::begin_cached();
+        spawn(clock::tick_forever());
+        future.await
+    })
+}
+
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// How many tasks of this process ended in a panic. Each is in the log, too.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+/// Starts a task on this core. A panic ends the task alone: it is logged and counted.
+pub fn spawn(task: impl Future<Output = ()> + 'static) {
+    let guarded = Guarded { task };
+    if on_script() {
+        script::Script::spawn(guarded);
+    } else {
+        monoio::Monoio::spawn(guarded);
+    }
+}
+
+/// A task whose panic stays its own.
+struct Guarded<F> {
+    task: F,
+}
+
+impl<F: Future<Output = ()>> Future for Guarded<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        // SAFETY: `task` is never moved out of `Guarded`, which has no Drop of its own and is
+        // Unpin only where `task` is; a pin of the whole is therefore a pin of the field.
+        #[allow(unsafe_code)]
+        let task = unsafe { self.map_unchecked_mut(|guarded| &mut guarded.task) };
+        catch_unwind(AssertUnwindSafe(|| task.poll(cx))).unwrap_or_else(|panic| {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            let text = panic.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            log::error!("a task panicked and was ended: {}", text.unwrap_or("no message"));
+            Poll::Ready(())
+        })
+    }
+}
+
+/// Waits `ms` milliseconds with a timer of the driver's own.
+pub(crate) async fn pause(ms: u64) {
+    if on_script() {
+        script::Script::pause(ms).await;
+    } else {
+        monoio::Monoio::pause(ms).await;
+    }
+}
+
+/// Who is on the other end of an accepted connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// The client's address as the kernel saw it (a load balancer's, where one stands before us).
+    pub addr: SocketAddr,
+    /// The address the listener was bound to; its host may be a wildcard. `Reader::local_addr`
+    /// asks the kernel for the real one.
+    pub local: SocketAddr,
+}
+
+/// Where to connect to.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(&'a Path),
+}
+
+/// How to connect.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ConnectOptions {
+    /// The address to connect from; the kernel's choice where absent.
+    pub bind: Option<SocketAddr>,
+}
+
+/// The receiving half of a connection. Dropping both halves closes it.
+pub struct Reader(ReaderOf);
+
+enum ReaderOf {
+    Monoio(monoio::Reader),
+    Script(script::Reader),
+}
+
+/// The sending half of a connection. Dropping both halves closes it.
+pub struct Writer(WriterOf);
+
+enum WriterOf {
+    Monoio(monoio::Writer),
+    Script(script::Writer),
+}
+
+/// Ends a connection both ways at once, so that its pending operations end too. Cheap to clone;
+/// does not keep the connection open.
+#[derive(Clone)]
+pub struct Closer(CloserOf);
+
+#[derive(Clone)]
+enum CloserOf {
+    Monoio(monoio::Closer),
+    Script(script::Closer),
+    Nothing,
+}
+
+/// A socket that accepts connections for this core.
+pub struct Listener(ListenerOf);
+
+enum ListenerOf {
+    Monoio(monoio::Listener),
+    #[allow(dead_code)] // until the scripted driver has listeners
+    Script(script::Listener),
+}
+
+impl Reader {
+    /// Waits until there is something to read or the peer has ended. Holds no buffer and may be
+    /// dropped.
+    ///
+    /// # Errors
+    /// Those of the connection; most show up in the read that follows.
+    pub async fn readable(&mut self) -> Result<()> {
+        let result = match &mut self.0 {
+            ReaderOf::Monoio(reader) => monoio::Monoio::readable(reader).await,
+            ReaderOf::Script(reader) => script::Script::readable(reader).await,
+        };
+        clock::refresh();
+        result
+    }
+
+    /// Appends what has come in (at least one byte, at most the page's spare room) to `page`;
+    /// 0 is the peer's end. Must be awaited to its end.
+    ///
+    /// # Errors
+    /// Those of the connection, and `InvalidInput` for a page without room.
+    pub async fn read(&mut self, page: Page) -> (Result<usize>, Page) {
+        if page.spare_len() == 0 {
+            return (Err(ErrorKind::InvalidInput.into()), page);
+        }
+        let done = match &mut self.0 {
+            ReaderOf::Monoio(reader) => monoio::Monoio::read(reader, page).await,
+            ReaderOf::Script(reader) => script::Script::read(reader, page).await,
+        };
+        clock::refresh();
+        done
+    }
+
+    /// The address on our side of the connection, asked of the kernel.
+    ///
+    /// # Errors
+    /// Where it has none (a Unix socket).
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        match &self.0 {
+            ReaderOf::Monoio(reader) => reader.local_addr(),
+            ReaderOf::Script(reader) => reader.local_addr(),
+        }
+    }
+
+    /// What ends this connection.
+    #[allow(unreachable_code)] // until the scripted driver has connections
+    pub fn closer(&self) -> Closer {
+        Closer(match &self.0 {
+            ReaderOf::Monoio(reader) => CloserOf::Monoio(reader.closer()),
+            ReaderOf::Script(reader) => CloserOf::Script(reader.closer()),
+        })
+    }
+}
+
+impl Writer {
+    /// Writes all of `pages` in order, usually with one call to the kernel. Must be awaited to its
+    /// end. Nothing to write is done at once.
+    ///
+    /// # Errors
+    /// Those of the connection; how much went out is then unknown.
+    pub async fn write(&mut self, pages: Pages) -> Result<()> {
+        match &mut self.0 {
+            WriterOf::Monoio(writer) => monoio::Monoio::write(writer, pages).await,
+            WriterOf::Script(writer) => script::Script::write(writer, pages).await,
+        }
+    }
+
+    /// Tells the peer that nothing more comes; it may go on sending.
+    ///
+    /// # Errors
+    /// Where the connection is gone already.
+    pub async fn shutdown(&mut self) -> Result<()> {
+        match &mut self.0 {
+            WriterOf::Monoio(writer) => monoio::Monoio::shutdown(writer),
+            WriterOf::Script(writer) => script::Script::shutdown(writer),
+        }
+    }
+
+    /// What ends this connection.
+    #[allow(unreachable_code)] // until the scripted driver has connections
+    pub fn closer(&self) -> Closer {
+        Closer(match &self.0 {
+            WriterOf::Monoio(writer) => CloserOf::Monoio(writer.closer()),
+            WriterOf::Script(writer) => CloserOf::Script(writer.closer()),
+        })
+    }
+}
+
+impl Closer {
+    /// Closes nothing; for deadlines that only wake, and for tests.
+    pub const fn none() -> Self {
+        Self(CloserOf::Nothing)
+    }
+
+    /// Ends the connection both ways. A pending read gives 0 or an error, a pending write an
+    /// error. Nothing happens where it is gone already.
+    pub fn close(&self) {
+        match &self.0 {
+            CloserOf::Monoio(closer) => closer.close(),
+            CloserOf::Script(closer) => closer.close(),
+            CloserOf::Nothing => {}
+        }
+    }
+}
+
+impl Listener {
+    /// Takes a bound, listening socket into this core.
+    ///
+    /// # Errors
+    /// When the driver refuses it, or no core runs on this thread.
+    pub fn new(socket: std::net::TcpListener) -> Result<Self> {
+        match kind() {
+            Some(IoKind::IoUring | IoKind::Epoll) => {
+                Ok(Self(ListenerOf::Monoio(monoio::Listener::new(socket)?)))
+            }
+            _ => Err(Error::other("no core with a kernel runs on this thread")),
+        }
+    }
+
+    /// The address that it is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        match &self.0 {
+            ListenerOf::Monoio(listener) => listener.local_addr(),
+            ListenerOf::Script(listener) => listener.local_addr(),
+        }
+    }
+
+    /// Waits for a client. May be dropped.
+    ///
+    /// # Errors
+    /// Those of accept(2); the listener stays usable (see `cores` for what to do when descriptors
+    /// run out).
+    pub async fn accept(&mut self) -> Result<(Reader, Writer, Peer)> {
+        match &mut self.0 {
+            ListenerOf::Monoio(listener) => {
+                let (reader, writer, peer) = monoio::Monoio::accept(listener).await?;
+                Ok((Reader(ReaderOf::Monoio(reader)), Writer(WriterOf::Monoio(writer)), peer))
+            }
+            ListenerOf::Script(listener) => {
+                let (reader, writer, peer) = script::Script::accept(listener).await?;
+                Ok((Reader(ReaderOf::Script(reader)), Writer(WriterOf::Script(writer)), peer))
+            }
+        }
+    }
+}
+
+async fn connect_to(to: &Target<'_>, options: &ConnectOptions) -> Result<(Reader, Writer)> {
+    let halves = if on_script() {
+        let (reader, writer) = script::Script::connect(to, options).await?;
+        (Reader(ReaderOf::Script(reader)), Writer(WriterOf::Script(writer)))
+    } else {
+        let (reader, writer) = monoio::Monoio::connect(to, options).await?;
+        (Reader(ReaderOf::Monoio(reader)), Writer(WriterOf::Monoio(writer)))
+    };
+    clock::refresh();
+    Ok(halves)
+}
+
+/// Opens a TCP connection with `TCP_NODELAY`. May be dropped: `clock::within` gives it a deadline.
+///
+/// # Errors
+/// Those of connect(2).
+pub async fn connect(addr: SocketAddr, options: &ConnectOptions) -> Result<(Reader, Writer)> {
+    connect_to(&Target::Tcp(addr), options).await
+}
+
+/// Opens a connection to a Unix socket. May be dropped.
+///
+/// # Errors
+/// Those of connect(2).
+pub async fn connect_unix(path: &Path) -> Result<(Reader, Writer)> {
+    connect_to(&Target::Unix(path), &ConnectOptions::default()).await
+}
+
+/// Takes a connected stream socket of any kind into this core, for instance one that another core
+/// accepted.
+///
+/// # Errors
+/// When the driver refuses it, or no core runs on this thread.
+pub fn adopt(socket: std::os::fd::OwnedFd) -> Result<(Reader, Writer)> {
+    match kind() {
+        Some(IoKind::IoUring | IoKind::Epoll) => {
+            let (reader, writer) = monoio::adopt(socket)?;
+            Ok((Reader(ReaderOf::Monoio(reader)), Writer(WriterOf::Monoio(writer))))
+        }
+        _ => Err(Error::other("no core with a kernel runs on this thread")),
+    }
+}
