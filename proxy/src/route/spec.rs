@@ -173,11 +173,11 @@ impl RouteSpec {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A route from words such as `hosts=a.com,*.b paths=/x,~/y methods=GET headers=x-a:1|2`.
-    pub(in crate::route) fn spec(text: &str) -> RouteSpec {
+    pub(crate) fn spec(text: &str) -> RouteSpec {
         let mut spec = RouteSpec {
             id: Uuid::from_u128(1),
             name: None,

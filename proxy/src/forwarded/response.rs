@@ -1,0 +1,336 @@
+//! The header lines that an answer gains and loses on its way to the client.
+//!
+//! [`arrive`] runs before the plugins' header phase, [`leave`] after it, as in Kong: plugins do not
+//! see Via and the latencies, the log phase does.
+//!
+//! Source: Kong `kong/runloop/handler.lua` (`header_filter`), nginx's `charset` and upstream
+//! modules, recorded answers.
+
+use crate::fault::Side;
+use runtime::http::head::{Known, Response, Version};
+use runtime::http::write;
+
+/// Types that get `; charset=UTF-8` where they have no parameter.
+///
+/// Source: nginx `charset_types` (default), Kong's `charset UTF-8`.
+const CHARSET_TYPES: [&str; 6] = [
+    "text/html",
+    "text/plain",
+    "text/xml",
+    "application/javascript",
+    "text/vnd.wap.wml",
+    "application/rss+xml",
+];
+
+/// Which lines of its own the gateway shows: the setting `headers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown(u16);
+
+impl Shown {
+    /// Nothing: `off`.
+    pub const NONE: Self = Self(0);
+    /// `Server`.
+    pub const SERVER: Self = Self(1);
+    /// `Via`.
+    pub const VIA: Self = Self(1 << 1);
+    /// `X-Kong-Upstream-Latency`.
+    pub const UPSTREAM_LATENCY: Self = Self(1 << 2);
+    /// `X-Kong-Proxy-Latency`.
+    pub const PROXY_LATENCY: Self = Self(1 << 3);
+    /// `X-Kong-Response-Latency`.
+    pub const RESPONSE_LATENCY: Self = Self(1 << 4);
+    /// `X-Kong-Admin-Latency`.
+    pub const ADMIN_LATENCY: Self = Self(1 << 5);
+    /// `X-Kong-Request-Id`.
+    pub const REQUEST_ID: Self = Self(1 << 6);
+    /// `X-Kong-Upstream-Status`.
+    pub const UPSTREAM_STATUS: Self = Self(1 << 7);
+
+    /// What the setting's word stands for, in any case; `off` is [`Shown::NONE`].
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Some(match word.to_ascii_lowercase().as_str() {
+            "off" => Self::NONE,
+            "server_tokens" => Self::SERVER.and(Self::VIA),
+            "latency_tokens" => Self::UPSTREAM_LATENCY
+                .and(Self::PROXY_LATENCY)
+                .and(Self::RESPONSE_LATENCY)
+                .and(Self::ADMIN_LATENCY),
+            "server" => Self::SERVER,
+            "via" => Self::VIA,
+            "x-kong-upstream-latency" => Self::UPSTREAM_LATENCY,
+            "x-kong-proxy-latency" => Self::PROXY_LATENCY,
+            "x-kong-response-latency" => Self::RESPONSE_LATENCY,
+            "x-kong-admin-latency" => Self::ADMIN_LATENCY,
+            "x-kong-request-id" => Self::REQUEST_ID,
+            "x-kong-upstream-status" => Self::UPSTREAM_STATUS,
+            _ => return None,
+        })
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl Default for Shown {
+    /// `server_tokens, latency_tokens, X-Kong-Request-Id`.
+    fn default() -> Self {
+        let words = ["server_tokens", "latency_tokens", "x-kong-request-id"];
+        words.iter().filter_map(|word| Self::named(word)).fold(Self::NONE, Self::and)
+    }
+}
+
+/// How long things took, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Latencies {
+    /// From the first byte to the upstream until its head came back.
+    pub upstream_ms: u64,
+    /// From the request's arrival until the upstream was asked.
+    pub proxy_ms: u64,
+    /// From the request's arrival until the gateway's own answer.
+    pub response_ms: u64,
+}
+
+/// What an answer is told apart from its own lines.
+#[derive(Debug, Clone, Copy)]
+pub struct Leaving<'a> {
+    /// The setting `headers`.
+    pub shown: Shown,
+    /// Who made the answer. Of [`Side::Upstream`] are proxied answers and faults of the upstream.
+    pub side: Side,
+    /// How long things took.
+    pub latencies: Latencies,
+    /// `tollgate/1.2.3`.
+    pub product: &'a str,
+    /// The version spoken with the upstream.
+    pub upstream_version: Version,
+    /// The request id.
+    pub id: &'a str,
+}
+
+/// Removes from an upstream's answer what is not for the client. Before the plugins.
+///
+/// A 101 keeps `Upgrade` and gets `Connection: upgrade`.
+pub fn arrive(response: &mut Response, shown: Shown) {
+    let fields = &mut response.fields;
+    let upgrade = match (response.status, fields.get_known(Known::Upgrade)) {
+        (101, Some(protocol)) => Some(protocol.to_vec()),
+        _ => None,
+    };
+    write::remove_hop_by_hop(fields);
+    if fields.iter().any(|(name, _)| is_for_nginx(name)) {
+        fields.retain(|name, _| !is_for_nginx(name));
+    }
+    if let Some(protocol) = upgrade {
+        fields.add("Upgrade", protocol);
+        fields.add("Connection", "upgrade");
+    }
+    if shown.has(Shown::UPSTREAM_STATUS) {
+        fields.set("X-Kong-Upstream-Status", itoa::Buffer::new().format(response.status));
+    }
+}
+
+/// Lines by which an upstream steers nginx; nginx never passes them on.
+fn is_for_nginx(name: &[u8]) -> bool {
+    let begins = |start: &str| {
+        name.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start.as_bytes()))
+    };
+    matches!(name.first(), Some(b'x' | b'X'))
+        && (begins("x-accel-") || name.eq_ignore_ascii_case(b"x-pad"))
+}
+
+/// Adds the gateway's own lines. After the plugins.
+pub fn leave(response: &mut Response, leaving: &Leaving<'_>) {
+    let shown = leaving.shown;
+    add_charset(response);
+    let mut number = itoa::Buffer::new();
+    let mut latency = |response: &mut Response, bit, name, ms: u64| {
+        if shown.has(bit) {
+            response.fields.set(name, number.format(ms));
+        }
+    };
+    let times = leaving.latencies;
+    if leaving.side == Side::Upstream {
+        latency(response, Shown::UPSTREAM_LATENCY, "X-Kong-Upstream-Latency", times.upstream_ms);
+        latency(response, Shown::PROXY_LATENCY, "X-Kong-Proxy-Latency", times.proxy_ms);
+        if shown.has(Shown::VIA) {
+            add_via(response, leaving);
+        }
+        if shown.has(Shown::SERVER) && !response.fields.contains("server") {
+            response.fields.add("Server", leaving.product);
+        }
+    } else {
+        latency(response, Shown::RESPONSE_LATENCY, "X-Kong-Response-Latency", times.response_ms);
+        if shown.has(Shown::SERVER) {
+            response.fields.set("Server", leaving.product);
+        } else {
+            response.fields.remove("server");
+        }
+    }
+    if shown.has(Shown::REQUEST_ID) {
+        response.fields.set("X-Kong-Request-Id", leaving.id);
+    }
+}
+
+fn add_charset(response: &mut Response) {
+    let Some(kind) = response.fields.get("content-type") else { return };
+    if let Some(kind) = CHARSET_TYPES.iter().find(|text| kind.eq_ignore_ascii_case(text.as_bytes()))
+    {
+        response.fields.set("Content-Type", [kind, "; charset=UTF-8"].concat());
+    }
+}
+
+fn add_via(response: &mut Response, leaving: &Leaving<'_>) {
+    let version = match leaving.upstream_version {
+        Version::H2 => "2 ",
+        _ => "1.1 ",
+    };
+    let mut via = Vec::with_capacity(64);
+    for value in response.fields.all("via") {
+        via.extend_from_slice(value);
+        via.extend_from_slice(b", ");
+    }
+    via.extend_from_slice(version.as_bytes());
+    via.extend_from_slice(leaving.product.as_bytes());
+    response.fields.set("Via", via);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(status: u16, lines: &[(&str, &str)]) -> Response {
+        let mut response = Response::default();
+        response.status = status;
+        for (name, value) in lines {
+            assert!(response.fields.add(name, value));
+        }
+        response
+    }
+
+    fn lines(response: &Response) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let lines = response.fields.iter();
+        lines.map(|(name, value)| format!("{}: {}", text(name), text(value))).collect()
+    }
+
+    const LEAVING: Leaving<'_> = Leaving {
+        shown: Shown::NONE,
+        side: Side::Upstream,
+        latencies: Latencies { upstream_ms: 5, proxy_ms: 1, response_ms: 3 },
+        product: "tollgate/1.0.0",
+        upstream_version: Version::H11,
+        id: "47fb3908db8ab90b2db4f132cd0a3b3f",
+    };
+
+    #[test]
+    fn a_proxied_answer_gains_the_lines_that_kong_adds() {
+        let mut answer = response(200, &[("Content-Type", "application/json"), ("X-Echo", "1")]);
+        leave(&mut answer, &Leaving { shown: Shown::default(), ..LEAVING });
+        let expected = [
+            "Content-Type: application/json",
+            "X-Echo: 1",
+            "X-Kong-Upstream-Latency: 5",
+            "X-Kong-Proxy-Latency: 1",
+            "Via: 1.1 tollgate/1.0.0",
+            "Server: tollgate/1.0.0",
+            "X-Kong-Request-Id: 47fb3908db8ab90b2db4f132cd0a3b3f",
+        ];
+        assert_eq!(lines(&answer), expected);
+    }
+
+    #[test]
+    fn the_upstreams_server_and_via_are_kept() {
+        let mut answer = response(200, &[("Server", "mine"), ("Via", "1.1 upx"), ("via", "1.0 y")]);
+        let shown = Shown::SERVER.and(Shown::VIA);
+        leave(&mut answer, &Leaving { shown, upstream_version: Version::H2, ..LEAVING });
+        assert_eq!(lines(&answer), ["Server: mine", "Via: 1.1 upx, 1.0 y, 2 tollgate/1.0.0"]);
+    }
+
+    #[test]
+    fn the_gateways_own_answer_has_one_latency_and_no_via() {
+        let mut answer = response(404, &[("Server", "a plugin's")]);
+        let side = Side::Gateway;
+        leave(&mut answer, &Leaving { shown: Shown::default(), side, ..LEAVING });
+        let expected = [
+            "Server: tollgate/1.0.0",
+            "X-Kong-Response-Latency: 3",
+            "X-Kong-Request-Id: 47fb3908db8ab90b2db4f132cd0a3b3f",
+        ];
+        assert_eq!(lines(&answer), expected);
+        let mut answer = response(404, &[("Server", "a plugin's")]);
+        leave(&mut answer, &Leaving { side, ..LEAVING });
+        assert_eq!(lines(&answer), [""; 0]);
+    }
+
+    #[test]
+    fn an_upstream_cannot_set_our_lines() {
+        let mut answer =
+            response(200, &[("x-kong-request-id", "a"), ("X-Kong-Proxy-Latency", "b")]);
+        let shown = Shown::REQUEST_ID.and(Shown::PROXY_LATENCY);
+        leave(&mut answer, &Leaving { shown, ..LEAVING });
+        let expected =
+            ["X-Kong-Request-Id: 47fb3908db8ab90b2db4f132cd0a3b3f", "X-Kong-Proxy-Latency: 1"];
+        assert_eq!(lines(&answer), expected);
+    }
+
+    #[test]
+    fn text_without_a_charset_is_utf8() {
+        for (kind, expected) in [
+            ("text/plain", "text/plain; charset=UTF-8"),
+            ("text/html", "text/html; charset=UTF-8"),
+            ("text/html; charset=latin1", "text/html; charset=latin1"),
+            ("text/html; x=y", "text/html; x=y"),
+            ("text/css", "text/css"),
+            ("application/json", "application/json"),
+        ] {
+            let mut answer = response(200, &[("Content-Type", kind)]);
+            leave(&mut answer, &LEAVING);
+            assert_eq!(lines(&answer), [format!("Content-Type: {expected}")]);
+        }
+    }
+
+    #[test]
+    fn what_is_for_one_connection_stays_there() {
+        let mut answer = response(
+            200,
+            &[
+                ("Connection", "X-Hop, close"),
+                ("X-Hop", "1"),
+                ("Keep-Alive", "5"),
+                ("Upgrade", "h2c"),
+                ("X-Accel-Redirect", "/etc/passwd"),
+                ("x-pad", "1"),
+                ("Transfer-Encoding", "chunked"),
+                ("X-Accelerator", "kept"),
+                ("Refresh", "kept"),
+            ],
+        );
+        arrive(&mut answer, Shown::UPSTREAM_STATUS);
+        let expected = ["X-Accelerator: kept", "Refresh: kept", "X-Kong-Upstream-Status: 200"];
+        assert_eq!(lines(&answer), expected);
+    }
+
+    #[test]
+    fn a_switch_of_protocols_is_told() {
+        let mut answer = response(101, &[("Upgrade", "websocket"), ("Connection", "Upgrade")]);
+        arrive(&mut answer, Shown::NONE);
+        assert_eq!(lines(&answer), ["Upgrade: websocket", "Connection: upgrade"]);
+    }
+
+    #[test]
+    fn the_setting_is_a_list_of_words() {
+        assert_eq!(Shown::named("X-Kong-Request-Id"), Some(Shown::REQUEST_ID));
+        assert_eq!(Shown::named("off"), Some(Shown::NONE));
+        assert_eq!(Shown::named("nonsense"), None);
+        assert!(Shown::default().has(Shown::ADMIN_LATENCY));
+        assert!(!Shown::default().has(Shown::UPSTREAM_STATUS));
+    }
+}
