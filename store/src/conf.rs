@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! defaults (table.rs) < kong.conf (file.rs) < KONG_* < command line
-//! defaults (table.rs) < kong.conf (file.rs) < KONG_* < command line
+//!                  -> references (reference.rs) -> types -> faults.rs -> Settings -> show.rs
 //! ```
 //! Only [`Settings::load`] reads a file; [`Settings::of`] is pure.
 //!

@@ -31,7 +31,10 @@ impl Settings {
     ///
     /// `loaded_plugins` are the names that are in force after `plugins` was read.
     #[must_use]
-    pub fn json<'a>(&self, loaded_plugins: impl IntoIterator<Item = &'a str>) -> Value {
+    pub fn json<'a>(
+        &self,
+        loaded_plugins: impl IntoIterator<Item = &'a str>,
+    ) -> Map<String, Value> {
         let mut shown = Map::new();
         for setting in TABLE {
             let value = match self.typed(setting.name) {
@@ -66,7 +69,7 @@ impl Settings {
             let path = self.prefix().join(path);
             shown.insert((*name).to_owned(), Value::from(path.to_string_lossy()));
         }
-        Value::Object(shown)
+        shown
     }
 
     fn show_listeners(&self, shown: &mut Map<String, Value>) {
