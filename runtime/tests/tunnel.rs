@@ -3,6 +3,8 @@
 //! A client and an upstream send each other several megabytes at the same time through a tunnel of
 //! two pumps; every byte must arrive, in order, and both ends must end.
 
+#![allow(clippy::expect_used, clippy::panic)] // a test may
+
 use runtime::buffers::{Page, Pages, Piece};
 use runtime::clock;
 use runtime::io::{self, ConnectOptions, IoChoice, IoKind, Listener, Reader, Writer};
