@@ -367,6 +367,7 @@ mod tests {
     use super::*;
     use crate::http::head::{Limits, parse_request, parse_response};
     use crate::http::write;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     #[track_caller]
@@ -540,9 +541,9 @@ mod tests {
     proptest! {
         #[test]
         fn every_split_reads_the_same(
-            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..20), 0..8),
+            chunks in vec(vec(any::<u8>(), 1..20), 0..8),
             spoil in proptest::option::of((any::<proptest::sample::Index>(), any::<u8>())),
-            sizes in proptest::collection::vec(1_usize..9, 1..6),
+            sizes in vec(1_usize..9, 1..6),
         ) {
             let mut input = Vec::new();
             for chunk in &chunks {
@@ -565,7 +566,7 @@ mod tests {
         }
 
         #[test]
-        fn no_chunks_panic(input in proptest::collection::vec(any::<u8>(), 0..60)) {
+        fn no_chunks_panic(input in vec(any::<u8>(), 0..60)) {
             let whole = decode(Framing::Chunked, &input, &[100]);
             prop_assert_eq!(whole, decode(Framing::Chunked, &input, &[1]));
         }

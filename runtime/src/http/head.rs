@@ -293,7 +293,7 @@ fn load_fields(
     let Some(block) = head.get(origin.wrapping_sub(head.as_ptr() as usize)..) else {
         return Err(HeadFault::LineEnd);
     };
-    fields.load(block);
+    fields.load(block, lines.len());
     for line in lines {
         let (name, value) = (line.name.as_bytes(), line.value);
         let start = (name.as_ptr() as usize).wrapping_sub(origin);
@@ -302,7 +302,7 @@ fn load_fields(
             return Err(HeadFault::FieldTooLong);
         }
         if role == Role::Server {
-            if !name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+            if fields::is_odd(name) {
                 continue;
             }
             if fields::is_disguised(name) {
@@ -533,8 +533,8 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let limits = Limits { header_line_bytes_max: 40, ..Limits::default() };
-            for mut head in [Vec::new(), b"GET / HTTP/1.1\r\n".to_vec(), b"HTTP/1.1 200 O".to_vec()] {
-                head.extend_from_slice(&bytes);
+            for start in ["", "GET / HTTP/1.1\r\n", "HTTP/1.1 200 O"] {
+                let head = [start.as_bytes(), &bytes].concat();
                 let _ = parse_request(&head, &limits, &mut Request::default());
                 let _ = parse_response(&head, &limits, &mut Response::default());
             }
@@ -562,7 +562,8 @@ mod tests {
             head += &end;
             let (mut first, mut second) = (Request::default(), Request::default());
             let limits = Limits::default();
-            prop_assert_eq!(parse_request(head.as_bytes(), &limits, &mut first), Ok(Some(head.len())));
+            let outcome = parse_request(head.as_bytes(), &limits, &mut first);
+            prop_assert_eq!(outcome, Ok(Some(head.len())));
             let found: Vec<_> = first.fields.iter().collect();
             let expected: Vec<_> =
                 expected.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();

@@ -43,6 +43,7 @@ pub enum Known {
 
 impl Known {
     /// Recognises a name in any case.
+    #[inline]
     pub fn of(name: &[u8]) -> Self {
         let first = name.first().map_or(0, |b| b | 0x20);
         let (known, spelling) = match (name.len(), first) {
@@ -264,12 +265,14 @@ impl Fields {
     }
 
     /// Starts a received message with its block of header lines.
-    pub(super) fn load(&mut self, block: &[u8]) {
+    pub(super) fn load(&mut self, block: &[u8], lines: usize) {
         self.clear();
         self.bytes.extend_from_slice(block);
+        self.lines.reserve(lines);
     }
 
     /// Notes a line of the loaded block. `name` lies at `start`.
+    #[inline]
     pub(super) fn adopt(
         &mut self,
         start: usize,
@@ -392,6 +395,24 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty()
         && bytes.len() <= NAME_BYTES_MAX
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+}
+
+/// Which bytes nginx does not take in a name.
+static ODD: [bool; 256] = {
+    let mut odd = [true; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let plain = matches!(byte as u8, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_');
+        odd[byte] = !plain;
+        byte += 1;
+    }
+    odd
+};
+
+/// Whether nginx would drop a line of this name.
+pub(super) fn is_odd(name: &[u8]) -> bool {
+    // Without an early end: names are short, and branches cost more than bytes.
+    name.iter().fold(false, |odd, &byte| odd | ODD[byte as usize])
 }
 
 /// Whether a server that folds `_` into `-` would frame the message by this line.
