@@ -14,6 +14,7 @@ pub mod fault;
 pub mod forwarded;
 pub mod greeting;
 pub mod logs;
+pub mod node;
 pub mod ports;
 pub mod prefix;
 pub mod process;
