@@ -290,6 +290,26 @@ impl Settings {
         self.list("port_maps").iter().filter_map(|item| faults::port_map(item)).collect()
     }
 
+    /// The plugins in force, sorted: `bundled` is every installed one but moesif, which is named by
+    /// itself as in Kong; `off` is none.
+    ///
+    /// # Errors
+    /// Kong's sentence for a name that is not installed.
+    pub fn plugins(&self, installed: &[&str]) -> Result<Vec<String>, String> {
+        let mut on = std::collections::BTreeSet::new();
+        for item in self.list("plugins").iter().map(String::as_str) {
+            match item {
+                "off" => return Ok(Vec::new()),
+                "bundled" => on.extend(installed.iter().copied().filter(|n| *n != "moesif")),
+                name if installed.contains(&name) => {
+                    on.insert(name);
+                }
+                name => return Err(format!("{name} plugin is enabled but not installed")),
+            }
+        }
+        Ok(on.into_iter().map(str::to_owned).collect())
+    }
+
     /// Where entities live: as `database` says; unset it is Postgres when any `pg_*` setting is
     /// given, else the embedded file.
     #[must_use]

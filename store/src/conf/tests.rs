@@ -246,3 +246,16 @@ fn get_root_shows_typed_values_and_no_secret() {
     let directives = shown["nginx_http_directives"].as_array().unwrap();
     assert!(directives.contains(&serde_json::json!({"name": "gzip", "value": "on"})));
 }
+
+#[test]
+fn plugins_in_force() {
+    let installed = ["key-auth", "acl", "moesif"];
+    let names = |value| env(&[("KONG_PLUGINS", value)]).plugins(&installed);
+    let list = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    assert_eq!(env(&[]).plugins(&installed), list(&["acl", "key-auth", "moesif"]));
+    assert_eq!(names("bundled"), list(&["acl", "key-auth"]));
+    assert_eq!(names("off"), list(&[]));
+    assert_eq!(names("moesif"), list(&["moesif"]));
+    let fault = names("bundled,mine").unwrap_err();
+    assert_eq!(fault, "mine plugin is enabled but not installed");
+}
