@@ -1,14 +1,12 @@
 # What people and CI type. Every target is one or two plain cargo commands.
 
-# Where `make run` keeps its database, logs and sockets. Kong's own default is /usr/local/kong.
-KONG_PREFIX ?= $(CURDIR)/.tollgate
-export KONG_PREFIX
-
 .PHONY: run build test tidy bench load compare deep loom fmt
 
 # The gateway in the foreground: proxy on 8000 and 8443, Admin API on 127.0.0.1:8001.
+# Its database and logs are in .tollgate; Kong's own default is /usr/local/kong.
+KONG_PREFIX ?= $(CURDIR)/.tollgate
 run:
-	cargo run --release --bin tollgate -- start
+	KONG_PREFIX="$(KONG_PREFIX)" cargo run --release --bin tollgate -- start
 
 build:
 	cargo build --release --bin tollgate

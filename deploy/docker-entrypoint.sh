@@ -1,15 +1,11 @@
 #!/bin/sh
-# Runs what it is told, as the entrypoint of Kong's image does: `kong docker-start` is `kong start`.
+# Runs what it is told, as the entrypoint of Kong's image does.
 # Started as root it hands the prefix to the user kong and goes on as that user.
 set -eu
 
-if [ "${1:-}" = kong ] && [ "${2:-}" = docker-start ]; then
-    shift 2
-    set -- kong start "$@"
-fi
 # A bare sub-command is meant for the gateway.
 case "${1:-}" in
-    start | version | check | health | config | migrations) set -- tollgate "$@" ;;
+    start | docker-start | version | check | health | migrations) set -- tollgate "$@" ;;
 esac
 
 if [ "$(id -u)" = 0 ]; then
