@@ -1,113 +1,255 @@
 //! The single writer: one thread that answers calls and publishes what they changed.
 //!
-//! The insides are being built; the signatures are what the Admin API builds on.
+//! ```text
+//! submit ─► bounded queue ─► [ answer, answer, … ] ─► one commit ─► one publish ─► replies
+//!                              on the working tables    backend       watch, tables()
+//! ```
+//! Calls that wait together share one transaction and one snapshot. A reply leaves after the
+//! publish: whoever has read it finds its write in [`Store::tables`] and in the watch. If the
+//! commit fails, the working tables are dropped, and all calls of that group answer 500.
+
+mod working;
+
+#[cfg(test)]
+mod tests;
+
+pub use working::{Key, Working};
 
 use crate::admin::{Call, Reply};
-use crate::check::{Facts, Fault};
-use crate::schema::{Catalogue, Entity};
-use crate::snapshot::Tables;
-use crate::value::{Row, Value};
+use crate::backend::{Backend, BackendFault};
+use crate::check::{Facts, Faults};
+use crate::schema::Catalogue;
+use crate::snapshot::{Change, Tables};
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use uuid::Uuid;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Most calls that wait; the next one is answered 503.
+pub const CALLS_QUEUED_MAX: usize = 4096;
+/// Most calls in one transaction.
+pub const GROUP_CALLS_MAX: usize = 512;
+/// Most rows of one entity that end in one turn.
+const EXPIRED_ROWS_MAX: usize = 1000;
+/// How often rows that have ended are looked for when nobody calls.
+const IDLE_MS: u64 = 1000;
 
 /// Answers calls on the store's thread. The Admin API is one of these.
 pub type Answer = Box<dyn FnMut(&mut Working<'_>, &Call) -> Reply + Send>;
+/// Looks at a change before it is stored; its faults are the call's answer (code 2).
+pub type WatchCheck = Box<dyn FnMut(&Change, &Tables) -> Result<(), Faults> + Send>;
+/// Gets every published snapshot and what changed since the one before.
+pub type WatchPublish = Box<dyn FnMut(Arc<Tables>, &[Change]) + Send>;
+/// Unix time in milliseconds.
+pub type NowMs = Box<dyn FnMut() -> i64 + Send>;
+/// Fills a buffer with bytes that nobody can guess.
+pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;
+/// Takes the answer to a call, on the store's thread: it must not block.
+pub type Done = Box<dyn FnOnce(Reply) + Send>;
 
-/// How a row is named in a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Key {
-    /// By its primary key.
-    Id(Uuid),
-    /// By the entity's endpoint key or another unique field.
-    By(&'static str, String),
+/// Who follows the configuration.
+pub struct Watch {
+    /// Runs for every change of a call, before the commit (plugins' `prepare`).
+    pub check: WatchCheck,
+    /// Runs once per group, after the commit and before the replies. The first time, with every
+    /// row as a change, before [`start`] returns.
+    pub publish: WatchPublish,
 }
 
-/// The tables as one call sees and changes them.
-///
-/// Every method that fails has changed nothing. If the call's answer has a status of 400 or more,
-/// the actor takes back everything that the call did.
-pub struct Working<'a> {
-    tables: Tables,
-    catalogue: &'a Arc<Catalogue>,
-    facts: Facts<'a>,
-}
-
-impl<'a> Working<'a> {
-    /// The tables with all that this call and those before it did.
-    pub fn tables(&self) -> &Tables {
-        &self.tables
-    }
-
+/// All that a store needs.
+pub struct StorePlan {
+    /// Where rows are kept.
+    pub backend: Box<dyn Backend>,
     /// What can be configured.
-    pub fn catalogue(&self) -> &'a Arc<Catalogue> {
-        self.catalogue
+    pub catalogue: Arc<Catalogue>,
+    /// Who answers calls.
+    pub answer: Answer,
+    /// Who follows.
+    pub watch: Watch,
+    /// The clock.
+    pub now_ms: NowMs,
+    /// Chance: ids and secrets come from it.
+    pub random: Random,
+}
+
+struct Job {
+    call: Call,
+    done: Done,
+}
+
+/// The running store. Dropping it lets the calls that wait finish first.
+pub struct Store {
+    tables: Arc<ArcSwap<Tables>>,
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Store {
+    /// The newest published tables.
+    pub fn tables(&self) -> Arc<Tables> {
+        self.tables.load_full()
     }
 
-    /// Unix time in seconds, the same during the whole call.
-    pub fn now_s(&self) -> i64 {
-        self.facts.now_s
+    /// Hands in a call. `done` runs on the store's thread, or here and now with a 503 if too many
+    /// calls wait.
+    pub fn submit(&self, call: Call, done: Done) {
+        let job = Job { call, done };
+        let Some(jobs) = &self.jobs else { return };
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = jobs.try_send(job) {
+            (job.done)(Reply::message(503, "Service unavailable"));
+        }
     }
 
-    /// Reads a key from a path: a UUID is an id, anything else a value of the endpoint key.
-    ///
-    /// # Errors
-    /// Code 1 if the entity has no endpoint key, code 10 if the value is not valid for it.
-    pub fn key(&self, _entity: &'static Entity, _text: &str) -> Result<Key, Fault> {
-        Err(Fault::database())
+    /// Lets the calls that wait finish, and closes the backend.
+    pub fn stop(mut self) {
+        self.finish();
     }
 
-    /// The row with that key, if it exists and has not expired.
-    pub fn find(&self, _entity: &'static Entity, _key: &Key) -> Option<Arc<Row>> {
-        None
+    fn finish(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the store's thread panicked");
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Loads all rows, publishes them, and starts the store's thread.
+///
+/// # Errors
+/// The backend could not be loaded, or holds rows that contradict each other.
+pub fn start(plan: StorePlan) -> Result<Store, BackendFault> {
+    let StorePlan { mut backend, catalogue, answer, mut watch, now_ms, random } = plan;
+    let (loaded, changes) = load(backend.as_mut(), &catalogue)?;
+    let loaded = Arc::new(loaded);
+    (watch.publish)(Arc::clone(&loaded), &changes);
+    drop(changes);
+    let tables = Arc::new(ArcSwap::new(loaded));
+    let (sender, jobs) = bounded(CALLS_QUEUED_MAX);
+    let mut actor = Actor {
+        version: tables.load().number(),
+        tables: Arc::clone(&tables),
+        backend,
+        catalogue,
+        answer,
+        watch,
+        now_ms,
+        random,
+    };
+    let thread = std::thread::Builder::new()
+        .name("store".to_owned())
+        .spawn(move || actor.run(&jobs))
+        .map_err(|why| BackendFault(format!("cannot start the store's thread: {why}")))?;
+    Ok(Store { tables, jobs: Some(sender), thread: Some(thread) })
+}
+
+fn load(
+    backend: &mut dyn Backend,
+    catalogue: &Catalogue,
+) -> Result<(Tables, Vec<Change>), BackendFault> {
+    let mut tables = Tables::new(catalogue);
+    let mut changes = Vec::new();
+    let mut twice = None;
+    backend.load(catalogue, &mut |row| {
+        let row = Arc::new(row);
+        match tables.put(&row) {
+            Ok(_) => {
+                changes.push(Change { entity: row.entity(), before: None, after: Some(row) });
+            }
+            Err(taken) => {
+                let words = format!("{} {}: {taken:?} is in it twice", row.entity().name, row.id());
+                twice.get_or_insert(words);
+            }
+        }
+    })?;
+    match twice {
+        Some(words) => Err(BackendFault(format!("the database contradicts itself: {words}"))),
+        None => {
+            tables.set_number(1);
+            Ok((tables, changes))
+        }
+    }
+}
+
+/// All that the store's thread owns.
+struct Actor {
+    tables: Arc<ArcSwap<Tables>>,
+    version: u64,
+    backend: Box<dyn Backend>,
+    catalogue: Arc<Catalogue>,
+    answer: Answer,
+    watch: Watch,
+    now_ms: NowMs,
+    random: Random,
+}
+
+impl Actor {
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        loop {
+            let mut group = Vec::new();
+            match jobs.recv_timeout(Duration::from_millis(IDLE_MS)) {
+                Ok(job) => group.push(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            group.extend(jobs.try_iter().take(GROUP_CALLS_MAX - 1));
+            self.turn(group);
+        }
     }
 
-    /// Checks an object without storing it; pointers are not followed.
-    ///
-    /// # Errors
-    /// Code 2.
-    pub fn validate(&mut self, _entity: &'static Entity, _input: Value) -> Result<(), Fault> {
-        Err(Fault::database())
+    /// Answers a group of calls, commits and publishes what they changed, and lets the replies go.
+    fn turn(&mut self, group: Vec<Job>) {
+        let now_ms = (self.now_ms)();
+        let mut working = Working {
+            tables: Tables::clone(&self.tables.load()),
+            changes: Vec::new(),
+            catalogue: &self.catalogue,
+            facts: Facts { now_s: now_ms.div_euclid(1000), now_ms, random: self.random.as_mut() },
+            version: &mut self.version,
+            check: &mut self.watch.check,
+        };
+        working.delete_expired(EXPIRED_ROWS_MAX);
+        let mut replies = Vec::with_capacity(group.len());
+        for Job { call, done } in group {
+            let mark = working.mark();
+            let answer = AssertUnwindSafe(|| (self.answer)(&mut working, &call));
+            let reply = catch_unwind(answer).unwrap_or_else(|_| {
+                log::error!("{} {} panicked", call.method, call.path);
+                Reply::unexpected()
+            });
+            if reply.status >= 400 {
+                working.rewind(mark);
+            }
+            replies.push((done, reply));
+        }
+        let Working { tables, changes, .. } = working;
+        let stored = self.keep(tables, &changes);
+        for (done, reply) in replies {
+            done(if stored { reply } else { Reply::unexpected() });
+        }
     }
 
-    /// A new row (POST). `input` may hold `ttl` where the entity has it.
-    ///
-    /// # Errors
-    /// Codes 2, 3, 4, 5, 11, 13, or what a plugin's `prepare` found.
-    pub fn insert(&mut self, _entity: &'static Entity, _input: Value) -> Result<Arc<Row>, Fault> {
-        Err(Fault::database())
-    }
-
-    /// A whole row under that key, new or in place of another (PUT).
-    ///
-    /// # Errors
-    /// As [`Working::insert`].
-    pub fn upsert(
-        &mut self,
-        _entity: &'static Entity,
-        _key: &Key,
-        _input: Value,
-    ) -> Result<Arc<Row>, Fault> {
-        Err(Fault::database())
-    }
-
-    /// Changes some fields of a row (PATCH): records merge, lists and maps are replaced.
-    ///
-    /// # Errors
-    /// Code 6 if there is no such row, else as [`Working::insert`].
-    pub fn update(
-        &mut self,
-        _entity: &'static Entity,
-        _key: &Key,
-        _patch: Value,
-    ) -> Result<Arc<Row>, Fault> {
-        Err(Fault::database())
-    }
-
-    /// Deletes a row and what cascades from it; `false` if there was none.
-    ///
-    /// # Errors
-    /// Code 4 if rows point to it that must not.
-    pub fn delete(&mut self, _entity: &'static Entity, _id: Uuid) -> Result<bool, Fault> {
-        Err(Fault::database())
+    /// Commits and publishes; `false` if the commit failed, and nothing has changed.
+    fn keep(&mut self, tables: Tables, changes: &[Change]) -> bool {
+        if changes.is_empty() {
+            return true;
+        }
+        if let Err(why) = self.backend.commit(changes) {
+            log::error!("{} changes are lost: {why}", changes.len());
+            return false;
+        }
+        let tables = Arc::new(tables);
+        self.tables.store(Arc::clone(&tables));
+        (self.watch.publish)(tables, changes);
+        true
     }
 }

@@ -12,16 +12,19 @@
 mod catalogue;
 mod entity;
 mod field;
+mod kind;
 mod plugin;
 mod rule;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod typical;
 
 pub use catalogue::Catalogue;
-pub use entity::{Entity, Transform, Variant, Variants};
+pub use entity::{Entity, Guard, Transform, Variant, Variants};
 pub use field::{
-    Choices, Deprecation, Expand, Field, Judge, Kind, LIMITS_MAX, Limit, OnDelete, Preset, Shape,
-    Shorthand, any, array, boolean, foreign, integer, json, map, matching, number, record, set,
-    text,
+    Deprecation, Expand, Field, LIMITS_MAX, Shorthand, any, array, boolean, foreign, integer, json,
+    map, matching, number, record, set, text,
 };
+pub use kind::{Choices, Judge, Kind, Limit, OnDelete, Preset, Shape};
 pub use plugin::PluginSchema;
 pub use rule::{Otherwise, Rule};

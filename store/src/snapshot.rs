@@ -1,64 +1,31 @@
 //! All rows at one moment: immutable, numbered, cheap to change by one row.
 //!
-//! The insides are being built; the signatures are what the Admin API and the road build on.
+//! ```text
+//! Tables ─► Arc<Table> per entity ─┬─ rows by id          shards of row pointers, key in the row
+//!                                  ├─ rows by unique field             (the same, by its value)
+//!                                  ├─ rows by cache key                (the same, by all of it)
+//!                                  ├─ ids in order                     pages, listings
+//!                                  └─ (parent, id) in order            per foreign field
+//! ```
+//! A clone of [`Tables`] copies one pointer per entity. A write to a clone copies what it touches:
+//! one shard and the branches above it, one piece of each order. So a snapshot that the road still
+//! reads costs nothing but what differs. Orders hold ids alone; the row is found in the shards.
 
-use crate::schema::Entity;
+mod order;
+mod shards;
+mod table;
+
+use crate::schema::{Catalogue, Entity};
 use crate::value::{Row, Value};
 use std::sync::Arc;
+use table::Table;
 use uuid::Uuid;
 
 /// All rows at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
     number: u64,
-}
-
-impl Tables {
-    /// Number of the last change in it.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The row with this primary key.
-    pub fn get(&self, _entity: &str, _id: Uuid) -> Option<&Arc<Row>> {
-        None
-    }
-
-    /// The row with this value of a unique field.
-    pub fn by(&self, _entity: &str, _field: &str, _value: &str) -> Option<&Arc<Row>> {
-        None
-    }
-
-    /// The row with these values of the entity's `cache_key`, in its order.
-    pub fn by_key(&self, _entity: &str, _values: &[Value]) -> Option<&Arc<Row>> {
-        None
-    }
-
-    /// All rows, by id.
-    pub fn all(&self, entity: &str) -> impl Iterator<Item = &Arc<Row>> {
-        self.after(entity, None)
-    }
-
-    /// The rows whose id is greater than `id`, by id.
-    pub fn after(&self, _entity: &str, _id: Option<Uuid>) -> impl Iterator<Item = &Arc<Row>> {
-        std::iter::empty()
-    }
-
-    /// The rows whose foreign `field` points to `parent`, by id, after `id`.
-    pub fn children(
-        &self,
-        _entity: &str,
-        _field: &str,
-        _parent: Uuid,
-        _after: Option<Uuid>,
-    ) -> impl Iterator<Item = &Arc<Row>> {
-        std::iter::empty()
-    }
-
-    /// Number of rows.
-    pub fn len(&self, _entity: &str) -> usize {
-        0
-    }
+    tables: Arc<[Arc<Table>]>,
 }
 
 /// What a write did to one row.
@@ -71,3 +38,115 @@ pub struct Change {
     /// The row after; `None` for a deleted one.
     pub after: Option<Arc<Row>>,
 }
+
+/// Why a row cannot be put into the tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Another row has this value of a unique field.
+    Field(&'static str),
+    /// Another row has these values of the cache key.
+    Key,
+}
+
+impl Tables {
+    /// Empty tables of all entities.
+    pub fn new(catalogue: &Catalogue) -> Self {
+        let tables = catalogue.entities.iter().map(|entity| Arc::new(Table::new(entity)));
+        Self { number: 0, tables: tables.collect() }
+    }
+
+    /// Number of the last change in it.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Gives the tables a number.
+    pub(crate) fn set_number(&mut self, number: u64) {
+        self.number = number;
+    }
+
+    fn table(&self, entity: &str) -> Option<&Table> {
+        self.tables.iter().find(|table| table.entity().name == entity).map(Arc::as_ref)
+    }
+
+    fn table_mut(&mut self, entity: &Entity) -> Option<&mut Table> {
+        let place = self.tables.iter().position(|table| table.entity() == entity)?;
+        Arc::make_mut(&mut self.tables).get_mut(place).map(Arc::make_mut)
+    }
+
+    /// The row with this primary key.
+    pub fn get(&self, entity: &str, id: Uuid) -> Option<&Arc<Row>> {
+        self.table(entity)?.get(id)
+    }
+
+    /// The row with this value of a unique field.
+    pub fn by(&self, entity: &str, field: &str, value: &str) -> Option<&Arc<Row>> {
+        self.table(entity)?.by_text(field, value)
+    }
+
+    /// The row with these values of the entity's `cache_key`, in its order.
+    pub fn by_key(&self, entity: &str, values: &[Value]) -> Option<&Arc<Row>> {
+        self.table(entity)?.by_key(values)
+    }
+
+    /// All rows, by id.
+    pub fn all<'a>(&'a self, entity: &str) -> impl Iterator<Item = &'a Arc<Row>> + use<'a> {
+        self.after(entity, None)
+    }
+
+    /// The rows whose id is greater than `id`, by id.
+    pub fn after<'a>(
+        &'a self,
+        entity: &str,
+        id: Option<Uuid>,
+    ) -> impl Iterator<Item = &'a Arc<Row>> + use<'a> {
+        self.table(entity).map(|table| table.after(id)).into_iter().flatten()
+    }
+
+    /// The rows whose foreign `field` points to `parent`, by id, after `id`.
+    pub fn children<'a>(
+        &'a self,
+        entity: &str,
+        field: &str,
+        parent: Uuid,
+        after: Option<Uuid>,
+    ) -> impl Iterator<Item = &'a Arc<Row>> + use<'a> {
+        let table = self.table(entity);
+        table.map(|table| table.children(field, parent, after)).into_iter().flatten()
+    }
+
+    /// Ids of the rows that have ended at `now_s`, at most `most` of them.
+    pub fn expired(&self, entity: &str, now_s: i64, most: usize) -> Vec<Uuid> {
+        self.table(entity).map_or_else(Vec::new, |table| table.expired(now_s, most))
+    }
+
+    /// Number of rows.
+    pub fn len(&self, entity: &str) -> usize {
+        self.table(entity).map_or(0, Table::len)
+    }
+
+    /// Whether there are no rows of that entity.
+    pub fn is_empty(&self, entity: &str) -> bool {
+        self.len(entity) == 0
+    }
+
+    /// Puts a row in, in place of the one with its id. Gives back the one that was there.
+    ///
+    /// # Errors
+    /// What another row already has. Nothing has changed then.
+    pub fn put(&mut self, row: &Arc<Row>) -> Result<Option<Arc<Row>>, Taken> {
+        match self.table_mut(row.entity()) {
+            Some(table) => table.put(row),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes a row out.
+    pub fn remove(&mut self, entity: &'static Entity, id: Uuid) -> Option<Arc<Row>> {
+        self.get(entity.name, id)?;
+        self.table_mut(entity)?.remove(id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,14 @@
 //! One kind of configuration object.
 
 use super::{Field, Rule, Shape, Shorthand};
-use crate::value::Value;
+use crate::fault::Fault;
+use crate::snapshot::Tables;
+use crate::value::{Row, Value};
+
+/// Looks at what a client sent beside the other rows, before it is checked, and may adjust it.
+///
+/// Gets the row that the input changes; `None` for a new one and for PUT.
+pub type Guard = fn(&Tables, &mut Value, Option<&Row>) -> Result<(), Fault>;
 
 /// One kind of configuration object, as data.
 ///
@@ -36,6 +43,8 @@ pub struct Entity {
     pub shorthands: &'static [Shorthand],
     /// Fields and rules that depend on the row (plugins by `name`, routes by `protocols`).
     pub variants: Variants,
+    /// A look at the input beside other rows, before it is checked.
+    pub guard: Option<Guard>,
     /// What is done to a valid row before it is stored.
     pub transforms: &'static [Transform],
 }
@@ -57,6 +66,7 @@ impl Entity {
         rules: &[],
         shorthands: &[],
         variants: Variants::None,
+        guard: None,
         transforms: &[],
     };
 

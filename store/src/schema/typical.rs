@@ -2,7 +2,8 @@
 //!
 //! Descriptions are Kong's: `/schemas` prints them.
 
-use super::{Field, Preset, foreign, integer, number, set, text};
+use super::{Field, Preset, foreign, integer, map, number, record, set, text};
+use crate::check::formats;
 
 /// Every protocol.
 pub const ALL_PROTOCOLS: &[&str] =
@@ -70,3 +71,167 @@ pub const NO_SERVICE: Field = foreign(
     "A reference to the 'services' table with a null value allowed.",
 )
 .null();
+
+/// A set of tags.
+pub const TAGS: Field = set("tags", "A set of strings representing tags.", &TAG);
+const TAG: Field = text("", "A string representing a tag.").required().custom(formats::tag);
+
+/// An element of a list of ids.
+pub const UUID_ELEMENT: Field = text("", "").uuid();
+/// An element of a list of strings.
+pub const TEXT_ELEMENT: Field = text("", "");
+/// The values of a map of headers to lists of values.
+pub const HEADERS_VALUES: Field = super::array("", "", &TEXT_ELEMENT);
+const HEADER_NAME: Field = header_name("");
+
+/// One protocol.
+pub const fn protocol(name: &'static str) -> Field {
+    PROTOCOL.named(name)
+}
+
+/// A unique name of any characters but ASCII punctuation.
+pub const fn utf8_name(name: &'static str) -> Field {
+    text(name, "A unique string representing a UTF-8 encoded name.")
+        .unique()
+        .custom(formats::utf8_name)
+}
+
+/// A unique name of unreserved ASCII characters.
+pub const fn name(name: &'static str) -> Field {
+    text(name, "A unique string representing a name.").unique().custom(formats::name)
+}
+
+/// A host name or address.
+pub const fn host(name: &'static str) -> Field {
+    text(name, "A string representing a host name, such as example.com.").custom(formats::host)
+}
+
+/// A host name or address, perhaps with a port.
+pub const fn host_with_optional_port(name: &'static str) -> Field {
+    text(
+        name,
+        "A string representing a host name with an optional port number, such as example.com or \
+         example.com:8080.",
+    )
+    .custom(formats::host_with_optional_port)
+}
+
+/// A server name that may have a star.
+pub const fn wildcard_host(name: &'static str) -> Field {
+    text(name, "A string representing a wildcard host name, such as *.example.com.")
+        .custom(formats::wildcard_host)
+}
+
+/// A server name.
+pub const fn sni(name: &'static str) -> Field {
+    text(name, "A string representing an SNI (server name indication) value for TLS.")
+        .custom(formats::sni)
+}
+
+/// An address.
+pub const fn ip(name: &'static str) -> Field {
+    text(name, "A string representing an IP address, such as 192.168.1.1.").custom(formats::ip)
+}
+
+/// An address or a block of addresses.
+pub const fn ip_or_cidr(name: &'static str) -> Field {
+    text(
+        name,
+        "A string representing an IP address or CIDR block, such as 192.168.1.1 or 192.168.0.0/16.",
+    )
+    .custom(formats::ip_or_cidr)
+}
+
+/// A port.
+pub const fn port(name: &'static str) -> Field {
+    integer(name, "An integer representing a port number between 0 and 65535, inclusive.")
+        .between(0, 65_535)
+}
+
+/// A path for requests.
+pub const fn path(name: &'static str) -> Field {
+    text(
+        name,
+        "A string representing a URL path, such as /path/to/resource. Must start with a forward \
+         slash (/) and must not contain empty segments (i.e., two consecutive forward slashes).",
+    )
+    .starts_with("/")
+    .match_none(&[("//", "must not have empty segments")])
+    .custom(formats::path)
+}
+
+/// A URL.
+pub const fn url(name: &'static str) -> Field {
+    text(
+        name,
+        "A string representing a URL, such as https://example.com/path/to/resource?q=search.",
+    )
+    .custom(formats::url)
+}
+
+/// The name of a header.
+pub const fn header_name(name: &'static str) -> Field {
+    text(name, "A string representing an HTTP header name.").custom(formats::header_name)
+}
+
+/// The name of a cookie.
+pub const fn cookie_name(name: &'static str) -> Field {
+    text(name, "A string representing an HTTP token defined by RFC 2616.")
+        .custom(formats::cookie_name)
+}
+
+/// Headers and their values.
+pub const fn headers(name: &'static str) -> Field {
+    map(name, "A map of header names to arrays of header values.", &HEADER_NAME, &HEADERS_VALUES)
+}
+
+/// Milliseconds.
+pub const fn timeout_ms(name: &'static str) -> Field {
+    integer(
+        name,
+        "An integer representing a timeout in milliseconds. Must be between 0 and 2^31-2.",
+    )
+    .between(0, (1 << 31) - 2)
+}
+
+/// How a log plugin batches and retries (Kong: `kong/tools/queue_schema.lua`).
+pub const fn queue(name: &'static str) -> Field {
+    record(name, "", QUEUE)
+}
+
+const QUEUE: &[Field] = &[
+    integer("max_batch_size", "Maximum number of entries that can be processed at a time.")
+        .or(Preset::Integer(1))
+        .between(1, 1_000_000),
+    number(
+        "max_coalescing_delay",
+        "Maximum number of (fractional) seconds to elapse after the first entry was queued before \
+         the queue starts calling the handler.",
+    )
+    .or(Preset::Integer(1))
+    .between(0, 3600),
+    integer("max_entries", "Maximum number of entries that can be waiting on the queue.")
+        .or(Preset::Integer(10_000))
+        .between(1, 1_000_000),
+    integer(
+        "max_bytes",
+        "Maximum number of bytes that can be waiting on a queue, requires string content.",
+    ),
+    number(
+        "max_retry_time",
+        "Time in seconds before the queue gives up calling a failed handler for a batch.",
+    )
+    .or(Preset::Integer(60)),
+    number(
+        "initial_retry_delay",
+        "Time in seconds before the initial retry is made for a failing batch.",
+    )
+    .or(Preset::Number(0.01))
+    .between_numbers(0.001, 1_000_000.0),
+    number("max_retry_delay", "Maximum time in seconds between retries, caps exponential backoff.")
+        .or(Preset::Integer(60))
+        .between_numbers(0.001, 1_000_000.0),
+    integer("concurrency_limit", "The number of of queue delivery timers. -1 indicates unlimited.")
+        .or(Preset::Integer(1))
+        .one_of_integers(&[-1, 1]),
+];

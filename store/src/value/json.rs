@@ -103,3 +103,23 @@ impl Row {
         object
     }
 }
+
+impl Value {
+    /// As JSON for a database: what was given and nothing made from it, pointers as their id.
+    pub fn stored(&self) -> serde_json::Value {
+        match self {
+            Self::List(items) => items.iter().map(Self::stored).collect(),
+            Self::Map(pairs) => pairs
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.stored()))
+                .collect::<Map<_, _>>()
+                .into(),
+            Self::Record(record) => record
+                .iter()
+                .map(|(field, value)| (field.name.to_owned(), value.stored()))
+                .collect::<Map<_, _>>()
+                .into(),
+            plain => plain.to_json(),
+        }
+    }
+}

@@ -1,37 +1,50 @@
 //! From input form to rows and back.
 
 use super::{Record, Row, Value, parse_uuid};
-use crate::schema::{Catalogue, Entity, Field, Kind, Limit, Shape, Variants};
+use crate::schema::{Catalogue, Entity, Field, Kind, Limit, PluginSchema, Shape, Variants};
 
 impl Row {
     /// Packs a valid object. `catalogue` gives the shape of a plugin's `config`.
     ///
     /// Names that are no field are dropped; absent fields become null. `version` is the number of
-    /// the change that writes the row. A `ttl` in the object counts from `now_s`.
+    /// the change that writes the row.
     pub fn pack(
         entity: &'static Entity,
         catalogue: &Catalogue,
         mut object: Value,
         version: u64,
-        now_s: i64,
     ) -> Self {
         let config = variant_config(entity, catalogue, &object);
-        let expires_at_s = match object.take("ttl") {
-            Some(Value::Integer(ttl_s)) if entity.ttl && ttl_s > 0 => now_s + ttl_s,
-            _ => 0,
+        let mut taken = |field: &'static Field| {
+            let value = if field.transient { None } else { object.take(field.name) };
+            pack_field(field, config, value.unwrap_or_default())
         };
-        let values = entity
-            .fields
-            .iter()
-            .map(|field| {
-                let value = object.take(field.name).unwrap_or_default();
-                match config {
-                    Some(shape) if field.is_abstract => pack_record(shape, value),
-                    _ => pack(field, value),
-                }
-            })
-            .collect();
-        Self { entity, version, expires_at_s, values }
+        let values = entity.fields.iter().map(&mut taken).collect();
+        Self { entity, version, expires_at_s: 0, values }
+    }
+
+    /// Packs what a database holds: one value for each field, in their order, lists and records in
+    /// input form. A required field that is null (a column younger than the row) gets its default.
+    pub fn load(
+        entity: &'static Entity,
+        catalogue: &Catalogue,
+        values: Vec<Value>,
+        expires_at_s: Option<i64>,
+    ) -> Self {
+        let key = |name: &str| {
+            let place = entity.position(name)?;
+            values.get(place).and_then(Value::as_text)
+        };
+        let config = variant_shape(entity, catalogue, key);
+        let packed = entity.fields.iter().zip(values).map(|(field, value)| {
+            let value = match (value, field.preset) {
+                (Value::Null, Some(preset)) if field.is_required() => Value::from_preset(&preset),
+                (value, _) => value,
+            };
+            pack_field(field, config, value)
+        });
+        let values = packed.collect();
+        Self { entity, version: 0, expires_at_s: expires_at_s.unwrap_or(0), values }
     }
 
     /// The same row that ends at another time (`None`: never).
@@ -48,14 +61,20 @@ impl Row {
     }
 }
 
-/// The shape of the abstract field of this object, where its variant has one.
 fn variant_config(entity: &Entity, catalogue: &Catalogue, object: &Value) -> Option<Shape> {
+    variant_shape(entity, catalogue, |name| object.get(name).as_text())
+}
+
+/// The shape of the abstract field of an object, where its variant has one.
+fn variant_shape<'a>(
+    entity: &Entity,
+    catalogue: &Catalogue,
+    key_of: impl Fn(&str) -> Option<&'a str>,
+) -> Option<Shape> {
     match entity.variants {
-        Variants::Plugins => catalogue
-            .installed(object.get("name").as_text()?)
-            .map(crate::schema::PluginSchema::shape),
+        Variants::Plugins => catalogue.installed(key_of("name")?).map(PluginSchema::shape),
         Variants::Of { key, list, .. } => {
-            let chosen = object.get(key).as_text()?;
+            let chosen = key_of(key)?;
             let variant = list.iter().find(|variant| variant.keys.contains(&chosen))?;
             variant.fields.iter().find_map(|field| match field.kind {
                 Kind::Record(shape) => Some(shape),
@@ -63,6 +82,13 @@ fn variant_config(entity: &Entity, catalogue: &Catalogue, object: &Value) -> Opt
             })
         }
         Variants::None => None,
+    }
+}
+
+fn pack_field(field: &Field, config: Option<Shape>, value: Value) -> Value {
+    match config {
+        Some(shape) if field.is_abstract => pack_record(shape, value),
+        _ => pack(field, value),
     }
 }
 
