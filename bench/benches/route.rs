@@ -24,11 +24,19 @@ enum Shape {
     Host,
     /// A regular expression each, below a prefix of its own: `~/service-7/\d+`.
     Regex,
+    /// A prefix each below the same first segments: `/api/v1/resource-7/`.
+    Below,
+    /// A host with a wildcard each: `*.tenant-7.example`.
+    Wildcard,
+    /// As `Prefix`, and a path with `%2F` in it, which is looked up in two readings.
+    Wary,
 }
 
 fn spec(shape: Shape, number: usize) -> RouteSpec {
     let (hosts, path) = match shape {
-        Shape::Prefix => (Vec::new(), format!("/service-{number}/v1")),
+        Shape::Below => (Vec::new(), format!("/api/v1/resource-{number}/")),
+        Shape::Wildcard => (vec![format!("*.tenant-{number}.example")], "/".to_owned()),
+        Shape::Prefix | Shape::Wary => (Vec::new(), format!("/service-{number}/v1")),
         Shape::Host => {
             (vec![format!("tenant-{}.example", number / 10)], format!("/area-{}", number % 10))
         }
@@ -65,11 +73,21 @@ fn request(shape: Shape, count: usize, number: usize) -> (String, String) {
             (format!("tenant-{}.example", route / 10), format!("/area-{}/items", route % 10))
         }
         Shape::Regex => ("api.example".into(), format!("/service-{route}/{number}")),
+        Shape::Below => ("api.example".into(), format!("/api/v1/resource-{route}/{number}")),
+        Shape::Wildcard => (format!("www.tenant-{route}.example"), "/items".into()),
+        Shape::Wary => ("api.example".into(), format!("/service-{route}/v1/items%2F{number}")),
     }
 }
 
 fn find(criterion: &mut Criterion) {
-    for shape in [Shape::Prefix, Shape::Host, Shape::Regex] {
+    for shape in [
+        Shape::Prefix,
+        Shape::Host,
+        Shape::Regex,
+        Shape::Below,
+        Shape::Wildcard,
+        Shape::Wary,
+    ] {
         let mut group = criterion.benchmark_group(format!("route/{shape:?}"));
         for count in COUNTS {
             let (router, faults) = Router::new((0..count).map(|number| spec(shape, number)));

@@ -381,7 +381,7 @@ fn run(seed: u64) -> usize {
 
 #[test]
 fn the_sharded_router_finds_what_the_naive_one_finds() {
-    let found: usize = (0..400).map(run).sum();
-    // 96,000 requests; a test that finds no routes would prove nothing.
-    assert!(found > 32_000, "only {found} requests found a route");
+    let found: usize = (0..200).map(run).sum();
+    // 48,000 requests; a test that finds no routes would prove nothing.
+    assert!(found > 16_000, "only {found} requests found a route");
 }
