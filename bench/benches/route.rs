@@ -2,6 +2,8 @@
 //!
 //! Budget (DESIGN, section 7): at most 1 µs among 10,000.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark stops where it is wrong")]
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -80,14 +82,9 @@ fn request(shape: Shape, count: usize, number: usize) -> (String, String) {
 }
 
 fn find(criterion: &mut Criterion) {
-    for shape in [
-        Shape::Prefix,
-        Shape::Host,
-        Shape::Regex,
-        Shape::Below,
-        Shape::Wildcard,
-        Shape::Wary,
-    ] {
+    for shape in
+        [Shape::Prefix, Shape::Host, Shape::Regex, Shape::Below, Shape::Wildcard, Shape::Wary]
+    {
         let mut group = criterion.benchmark_group(format!("route/{shape:?}"));
         for count in COUNTS {
             let (router, faults) = Router::new((0..count).map(|number| spec(shape, number)));

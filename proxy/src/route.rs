@@ -24,6 +24,7 @@ mod matcher;
 mod normal;
 mod pattern;
 mod place;
+mod rows;
 mod shard;
 mod table;
 
@@ -130,6 +131,17 @@ pub struct Router {
     wildcards: (usize, usize),
     /// Routes that have paths.
     with_paths: usize,
+}
+
+impl RouteSpec {
+    /// Whether the route can be compiled: what the Admin API asks before it stores one.
+    ///
+    /// # Errors
+    /// The first regular expression that cannot be, in one sentence.
+    pub fn check(&self) -> Result<(), String> {
+        let entry = Arc::new(RouteEntry::new(self.clone())?);
+        entry.spec.groups().iter().try_for_each(|group| Matcher::new(&entry, group).map(drop))
+    }
 }
 
 /// Changes to the shards, before they are made.
