@@ -57,6 +57,7 @@ struct Round {
     p99_us: f64,
     p999_us: f64,
     road_us: f64,
+    user_us: f64,
     whole_us: f64,
     failures: u64,
 }
@@ -194,6 +195,7 @@ fn round(score: &crate::clients::Score, used: Usage, time_ns: u64) -> Round {
         p99_us: us(0.99),
         p999_us: us(0.999),
         road_us: used.road_ns as f64 / 1e3 / answers,
+        user_us: used.road_user_ns as f64 / 1e3 / answers,
         whole_us: used.whole_ns as f64 / 1e3 / answers,
         failures: score.failures() + score.refused,
     }
@@ -202,8 +204,17 @@ fn round(score: &crate::clients::Score, used: Usage, time_ns: u64) -> Round {
 fn report(scenario: &str, targets: &[Target<'_>]) {
     println!("\nscenario {scenario} (medians of rounds; ratios to {} [95 %])", targets[0].label);
     println!(
-        "{:32} {:>9} {:>7} {:>7} {:>8} {:>9} {:>9}  {:22} {:22} p99 - baseline, us",
-        "", "req/s", "p50 us", "p99 us", "p99.9 us", "road us", "whole us", "road", "whole"
+        "{:32} {:>9} {:>7} {:>7} {:>8} {:>8} {:>7} {:>9}  {:22} {:22} p99 - baseline, us",
+        "",
+        "req/s",
+        "p50 us",
+        "p99 us",
+        "p99.9 us",
+        "road us",
+        "user us",
+        "whole us",
+        "road",
+        "whole"
     );
     let of = |target: &Target<'_>, field: fn(&Round) -> f64| -> Vec<f64> {
         target.rounds.iter().map(field).collect()
@@ -216,13 +227,14 @@ fn report(scenario: &str, targets: &[Target<'_>]) {
         };
         let late = stats::difference(&of(target, |r| r.p99_us), &of(&targets[0], |r| r.p99_us));
         println!(
-            "{:32} {:9.0} {:7.0} {:7.0} {:8.0} {:9.2} {:9.2}  {:22} {:22} {:.0} [{:.0}, {:.0}]",
+            "{:32} {:9.0} {:7.0} {:7.0} {:8.0} {:8.2} {:7.2} {:9.2}  {:22} {:22} {:.0} [{:.0}, {:.0}]",
             target.label,
             middle(|r| r.per_second),
             middle(|r| r.p50_us),
             middle(|r| r.p99_us),
             middle(|r| r.p999_us),
             middle(|r| r.road_us),
+            middle(|r| r.user_us),
             middle(|r| r.whole_us),
             ratio(|r| r.road_us),
             ratio(|r| r.whole_us),

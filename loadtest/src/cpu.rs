@@ -1,6 +1,7 @@
 //! What the threads of a process used, and which CPU they may use.
 //!
 //! Times come from `/proc/<pid>/task/<tid>/schedstat`: nanoseconds on a CPU, kernel work included.
+//! The share outside the kernel comes from `stat` beside it, which counts in ticks.
 
 use std::{fs, io};
 
@@ -11,6 +12,8 @@ use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 pub struct Usage {
     /// By the threads that carry requests.
     pub road_ns: u64,
+    /// The part of it outside the kernel, in steps of ten milliseconds.
+    pub road_user_ns: u64,
     /// By all threads of the processes.
     pub whole_ns: u64,
 }
@@ -24,7 +27,12 @@ pub struct Thread {
     pub name: String,
     /// Nanoseconds on a CPU since it began.
     pub used_ns: u64,
+    /// The part of it outside the kernel.
+    pub user_ns: u64,
 }
+
+/// What `/proc` calls a tick.
+const TICK_NS: u64 = 10_000_000;
 
 /// The threads of a process. One that ends meanwhile is left out.
 ///
@@ -39,10 +47,17 @@ pub fn threads(pid: u32) -> io::Result<Vec<Thread>> {
         let times = fs::read_to_string(folder.join("schedstat"));
         if let (Some(tid), Ok(name), Ok(times)) = (tid, name, times) {
             let used_ns = times.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-            found.push(Thread { tid, name: name.trim().to_owned(), used_ns });
+            let ticks = fs::read_to_string(folder.join("stat")).unwrap_or_default();
+            let user_ns = user_ticks(&ticks).unwrap_or(0) * TICK_NS;
+            found.push(Thread { tid, name: name.trim().to_owned(), used_ns, user_ns });
         }
     }
     Ok(found)
+}
+
+/// Field 14 of a `stat` line; the name in parentheses before it may hold anything.
+fn user_ticks(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(11)?.parse().ok()
 }
 
 /// Whether a thread carries requests: by its name, or as a kernel worker of its io_uring.
@@ -59,6 +74,7 @@ pub fn usage(pids: &[u32], prefixes: &[&str]) -> Usage {
         usage.whole_ns += thread.used_ns;
         if is_road(&thread.name, prefixes) {
             usage.road_ns += thread.used_ns;
+            usage.road_user_ns += thread.user_ns;
         }
     }
     usage
@@ -69,6 +85,7 @@ impl Usage {
     pub fn since(self, before: Self) -> Self {
         Self {
             road_ns: self.road_ns.saturating_sub(before.road_ns),
+            road_user_ns: self.road_user_ns.saturating_sub(before.road_user_ns),
             whole_ns: self.whole_ns.saturating_sub(before.whole_ns),
         }
     }
@@ -132,6 +149,13 @@ mod tests {
         worker.join().unwrap();
         assert!(usage.road_ns > 1_000_000, "{usage:?}");
         assert!(usage.whole_ns >= usage.road_ns, "{usage:?}");
+    }
+
+    #[test]
+    fn ticks_are_read_behind_any_name() {
+        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 42 43 0 0";
+        assert_eq!(user_ticks(stat), Some(42));
+        assert_eq!(user_ticks("7"), None);
     }
 
     #[test]
