@@ -227,7 +227,8 @@ fn report(scenario: &str, targets: &[Target<'_>]) {
         };
         let late = stats::difference(&of(target, |r| r.p99_us), &of(&targets[0], |r| r.p99_us));
         println!(
-            "{:32} {:9.0} {:7.0} {:7.0} {:8.0} {:8.2} {:7.2} {:9.2}  {:22} {:22} {:.0} [{:.0}, {:.0}]",
+            "{:32} {:9.0} {:7.0} {:7.0} {:8.0} {:8.2} {:7.2} {:9.2}  {:22} {:22} {:.0} \
+             [{:.0}, {:.0}]",
             target.label,
             middle(|r| r.per_second),
             middle(|r| r.p50_us),

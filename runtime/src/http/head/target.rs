@@ -155,6 +155,7 @@ pub fn check_host(host: &[u8]) -> Result<(), HeadFault> {
 fn is_name(name: &[u8]) -> bool {
     let (mut fits, mut before) = (true, 0);
     for &byte in name {
+        // IN BOUNDS: a byte is below 256.
         fits &= NAME[byte as usize] & !((byte == b'.') & (before == b'.'));
         before = byte;
     }
@@ -172,6 +173,7 @@ static NAME: [bool; 256] = {
     let mut rest: &[u8] =
         b"-._~%!$&'()*+;=0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     while let [byte, after @ ..] = rest {
+        // IN BOUNDS: checked when compiled.
         name[*byte as usize] = true;
         rest = after;
     }
