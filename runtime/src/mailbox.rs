@@ -494,14 +494,14 @@ mod tests {
             let next = asker.ask(2, 10_000).await;
             let put_away = asker.ask(3, 10_000).await;
             let gone = loop {
-                match asker.ask(4, 10_000).await {
-                    Err(AskFault::Gone) => break AskFault::Gone,
-                    Ok(_) | Err(_) => {}
+                let answer = asker.ask(4, 10_000).await;
+                if answer == Err(AskFault::Gone) {
+                    break answer;
                 }
             };
             (late, next, put_away, gone)
         });
-        let expected = (Err(AskFault::TimedOut), Ok(2), Err(AskFault::Gone), AskFault::Gone);
+        let expected = (Err(AskFault::TimedOut), Ok(2), Err(AskFault::Gone), Err(AskFault::Gone));
         assert_eq!(results, [expected]);
     }
 

@@ -7,7 +7,9 @@
 
 use runtime::buffers::{Page, Pages, Piece};
 use runtime::clock;
-use runtime::io::{self, ConnectOptions, IoChoice, IoKind, Listener, Reader, Writer};
+use runtime::io::{self, ConnectOptions, IoChoice, IoKind, Listener};
+use runtime::tls::{self, Acceptor, AcceptorPlan, Connector, ConnectorPlan, Identity, Names};
+use runtime::wire::{WireReader, WireWriter};
 use std::cell::Cell;
 use std::io::Write;
 use std::rc::Rc;
@@ -31,7 +33,7 @@ fn byte(key: usize, place: usize) -> u8 {
 }
 
 /// Sends the whole stream in lists of one to six pieces of uneven lengths, then ends.
-async fn send(mut writer: Writer, key: usize) -> Writer {
+async fn send(mut writer: WireWriter, key: usize) {
     let mut place = 0;
     while place < STREAM_BYTES {
         let mut pages = Pages::new();
@@ -43,11 +45,10 @@ async fn send(mut writer: Writer, key: usize) -> Writer {
         writer.write(pages).await.expect("a write");
     }
     writer.shutdown().await.expect("a half close");
-    writer
 }
 
 /// Receives until the end and compares every byte.
-async fn receive(mut reader: Reader, key: usize) -> usize {
+async fn receive(mut reader: WireReader, key: usize) -> usize {
     let mut place = 0;
     loop {
         reader.readable().await.expect("readiness");
@@ -63,7 +64,7 @@ async fn receive(mut reader: Reader, key: usize) -> usize {
 }
 
 /// Carries one direction of the tunnel.
-async fn pump(mut from: Reader, mut to: Writer) {
+async fn pump(mut from: WireReader, mut to: WireWriter) {
     loop {
         let (count, page) = from.read(Page::take()).await;
         if count.expect("a read in the tunnel") == 0 {
@@ -76,33 +77,57 @@ async fn pump(mut from: Reader, mut to: Writer) {
     to.shutdown().await.expect("the end passes through the tunnel");
 }
 
-async fn tunnel(mut front: Listener, upstream: std::net::SocketAddr) {
-    let (client_reader, client_writer, _) = front.accept().await.expect("the client");
+/// How the connections are made: plain, or TLS with both roles of it.
+type Tls = Option<(Acceptor, Connector)>;
+
+async fn accept(listener: &mut Listener, tls: &Tls) -> (WireReader, WireWriter) {
+    let (reader, writer, _) = listener.accept().await.expect("a client");
+    match tls {
+        None => (reader.into(), writer.into()),
+        Some((acceptor, _)) => {
+            let done = acceptor.accept(reader, writer).await;
+            let (reader, writer, greeting) = done.expect("the handshake of the server");
+            assert!(greeting.http2 && greeting.server_name.as_deref() == Some("tunnel.test"));
+            (reader.into(), writer.into())
+        }
+    }
+}
+
+async fn connect(addr: std::net::SocketAddr, tls: &Tls) -> (WireReader, WireWriter) {
     let options = ConnectOptions::default();
-    let (reader, writer) = io::connect(upstream, &options).await.expect("the upstream");
+    let (reader, writer) = io::connect(addr, &options).await.expect("a connection");
+    match tls {
+        None => (reader.into(), writer.into()),
+        Some((_, connector)) => {
+            let done = connector.connect(reader, writer, "tunnel.test").await;
+            let (reader, writer, greeting) = done.expect("the handshake of the client");
+            assert!(greeting.http2 && greeting.peer_chain.len() == 1);
+            (reader.into(), writer.into())
+        }
+    }
+}
+
+async fn tunnel(mut front: Listener, upstream: std::net::SocketAddr, tls: Tls) {
+    let (client_reader, client_writer) = accept(&mut front, &tls).await;
+    let (reader, writer) = connect(upstream, &tls).await;
     io::spawn(pump(client_reader, writer));
     pump(reader, client_writer).await;
 }
 
-async fn body() {
+async fn body(tls: Tls) {
     let (front, mut back) = (listener(), listener());
     let (front_addr, back_addr) = (front.local_addr(), back.local_addr());
     let arrived = Rc::new(Cell::new([0_usize; 2]));
-    io::spawn(tunnel(front, back_addr));
-    let both = Rc::clone(&arrived);
+    io::spawn(tunnel(front, back_addr, tls.clone()));
+    let (both, own) = (Rc::clone(&arrived), tls.clone());
     io::spawn(async move {
-        let (reader, writer, _) = back.accept().await.expect("the tunnel");
-        io::spawn(async move {
-            send(writer, 2).await;
-        });
+        let (reader, writer) = accept(&mut back, &own).await;
+        io::spawn(send(writer, 2));
         let count = receive(reader, 1).await;
         both.set([count, both.get()[1]]);
     });
-    let options = ConnectOptions::default();
-    let (reader, writer) = io::connect(front_addr, &options).await.expect("the tunnel's front");
-    io::spawn(async move {
-        send(writer, 1).await;
-    });
+    let (reader, writer) = connect(front_addr, &tls).await;
+    io::spawn(send(writer, 1));
     let count = receive(reader, 2).await;
     arrived.set([arrived.get()[0], count]);
     while arrived.get()[0] == 0 {
@@ -112,24 +137,50 @@ async fn body() {
     assert_eq!(io::panics(), 0);
 }
 
+/// Both roles of TLS, believing only the certificate that is shown.
+fn tls() -> Tls {
+    let (chain, key) = tls::self_signed(&["tunnel.test"]).expect("a certificate");
+    let identity = Identity::from_pem(&chain, &key).expect("an identity");
+    let names = Names::new(vec![identity]);
+    let plan = AcceptorPlan { names, http2: true, versions: tls::Versions::default() };
+    let acceptor = Acceptor::new(&plan).expect("an acceptor");
+    let verify = tls::Verify::Roots(chain);
+    let plan = ConnectorPlan { verify, http2: true, ..ConnectorPlan::default() };
+    Some((acceptor, Connector::new(plan).expect("a connector")))
+}
+
 /// Runs the body; `false` where the kernel refuses the driver.
-fn run(choice: IoChoice, kind: IoKind) -> bool {
+fn run(choice: IoChoice, kind: IoKind, tls: Tls) -> bool {
     let done = io::block_on_core(choice, async {
         assert_eq!(io::kind(), Some(kind));
-        clock::within(60_000, body()).await.expect("the tunnel hangs");
+        clock::within(60_000, body(tls)).await.expect("the tunnel hangs");
     });
     done.is_ok()
 }
 
+fn on_io_uring(tls: Tls) {
+    if !run(IoChoice::IoUring, IoKind::IoUring, tls) {
+        // Not eprintln: the test harness would hide it.
+        let _ = writeln!(std::io::stderr(), "\nNOT TESTED: this kernel refuses io_uring");
+    }
+}
+
 #[test]
 fn a_busy_tunnel_on_epoll() {
-    assert!(run(IoChoice::Epoll, IoKind::Epoll));
+    assert!(run(IoChoice::Epoll, IoKind::Epoll, None));
 }
 
 #[test]
 fn a_busy_tunnel_on_io_uring() {
-    if !run(IoChoice::IoUring, IoKind::IoUring) {
-        // Not eprintln: the test harness would hide it.
-        let _ = writeln!(std::io::stderr(), "\nNOT TESTED: this kernel refuses io_uring");
-    }
+    on_io_uring(None);
+}
+
+#[test]
+fn a_busy_tunnel_over_tls_on_epoll() {
+    assert!(run(IoChoice::Epoll, IoKind::Epoll, tls()));
+}
+
+#[test]
+fn a_busy_tunnel_over_tls_on_io_uring() {
+    on_io_uring(tls());
 }
