@@ -72,7 +72,9 @@ impl<T: Send + Sync + 'static> Board<T> {
     }
 }
 
-/// What one core sees of a board.
+/// What one core sees of a board. The counts of the `Rc`s are touched by this core alone, unlike
+/// those of the `Arc`s: that is what the second box is for.
+#[allow(clippy::redundant_allocation)]
 pub struct View<T> {
     board: Arc<Board<T>>,
     seen: Cell<u64>,

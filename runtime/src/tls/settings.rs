@@ -47,6 +47,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
+#[allow(clippy::needless_pass_by_value)] // the shape that map_err asks for
 fn refused(error: rustls::Error) -> TlsFault {
     TlsFault::Settings(error.to_string())
 }
