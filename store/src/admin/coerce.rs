@@ -87,3 +87,105 @@ fn number(value: &mut Value) {
         *value = Value::from_number(number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::form;
+    use super::*;
+    use crate::schema::{PluginSchema, Preset, array, boolean, integer, map, number, record, text};
+    use serde_json::{Value as Json, json};
+
+    /// Stands in for a plugin with every kind of field.
+    static PLUGIN: PluginSchema = PluginSchema {
+        name: "every-kind",
+        config: &[
+            number("minute", ""),
+            boolean("fault_tolerant", "").or(Preset::Flag(true)),
+            record("redis", "", &[integer("port", "")]),
+            array("key_names", "", &text("", "")),
+            array("statuses", "", &integer("", "")),
+            map("headers", "", &text("", ""), &text("", "")),
+            map("limits", "", &text("", ""), &integer("", "")),
+        ],
+        ..PluginSchema::EMPTY
+    };
+
+    #[track_caller]
+    #[allow(clippy::needless_pass_by_value, reason = "so that calls read as a table")]
+    fn check(entity: &str, form: &str, expected: Json) {
+        let catalogue = Catalogue::new(vec![&PLUGIN], &[]);
+        let entity = catalogue.entity(entity).expect("an entity");
+        let tree = form::pairs(form.as_bytes()).and_then(form::nest).expect("readable");
+        let mut input = Value::from(Json::Object(tree));
+        coerce(&catalogue, entity, Some("every-kind"), &mut input);
+        assert_eq!(input.to_json(), expected, "{form}");
+    }
+
+    /// Source: `contract/vectors.md`, section 2.
+    #[test]
+    fn routes_are_read_as_kong_reads_them() {
+        check("routes", "paths[]=/x", json!({"paths": ["/x"]}));
+        check("routes", "paths=/x", json!({"paths": ["/x"]}));
+        check("routes", "paths=/x&paths=/y", json!({"paths": ["/x", "/y"]}));
+        check("routes", "methods=GET,POST", json!({"methods": ["GET,POST"]}));
+        check("routes", "headers.x-foo=a", json!({"headers": {"x-foo": ["a"]}}));
+        check("routes", "headers[x.foo][]=a", json!({"headers": {"x.foo": ["a"]}}));
+        check("routes", "service.id=abc", json!({"service": {"id": "abc"}}));
+        check(
+            "routes",
+            "regex_priority=5&service.name=abc&strip_path=false",
+            json!({"regex_priority": 5, "service": {"name": "abc"}, "strip_path": false}),
+        );
+        check(
+            "routes",
+            "sources[1].ip=1.2.3.4&sources[1].port=80",
+            json!({"sources": [{"ip": "1.2.3.4", "port": 80}]}),
+        );
+        check("routes", "service=", json!({"service": null}));
+        check("routes", "colour=5", json!({"colour": "5"}));
+    }
+
+    #[test]
+    fn services_are_read_as_kong_reads_them() {
+        check(
+            "services",
+            "name=&port=8080&retries=abc&tags[]=a&tags[]=b&url=http://x",
+            json!({"name": null, "port": 8080, "retries": "abc", "tags": ["a", "b"],
+                "url": "http://x"}),
+        );
+        check(
+            "services",
+            "enabled=false&tls_verify=maybe",
+            json!({"enabled": false, "tls_verify": "maybe"}),
+        );
+        check("services", "port=1e2&retries=-1", json!({"port": 100, "retries": -1}));
+    }
+
+    #[test]
+    fn plugins_are_read_with_their_own_fields() {
+        check(
+            "plugins",
+            "name=every-kind&config.fault_tolerant=true&config.minute=5&config.redis.port=6379",
+            json!({"name": "every-kind",
+                "config": {"fault_tolerant": true, "minute": 5, "redis": {"port": 6379}}}),
+        );
+        check("plugins", "config.key_names=a", json!({"config": {"key_names": ["a"]}}));
+        check("plugins", "config[key_names][1]=a", json!({"config": {"key_names": ["a"]}}));
+        check(
+            "plugins",
+            "config.statuses[]=500&config.statuses[]=x",
+            json!({"config": {"statuses": [500, "x"]}}),
+        );
+        check(
+            "plugins",
+            "config.headers.x=5&config.limits.x=5",
+            json!({"config": {"headers": {"x": "5"}, "limits": {"x": 5}}}),
+        );
+        check(
+            "plugins",
+            "name=other&config.minute=5&enabled=true",
+            json!({"name": "other", "config": {"minute": "5"}, "enabled": true}),
+        );
+        check("plugins", "config=", json!({"config": null}));
+    }
+}

@@ -148,9 +148,9 @@ pub(super) fn options(call: &Call, methods: &[Method]) -> Reply {
     }
 }
 
-/// What a client sent, fit to be sent back in a header.
+/// What a client sent, fit to be sent back in a header: plain ASCII.
 fn clean(value: &str) -> String {
-    value.chars().filter(|symbol| !symbol.is_control()).collect()
+    value.chars().filter(|symbol| matches!(symbol, ' '..='~')).collect()
 }
 
 #[cfg(test)]

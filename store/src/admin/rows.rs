@@ -101,7 +101,7 @@ impl Rows<'_, '_> {
     /// Writes the row that the pointer leads to; makes one, and the pointer, if there is none.
     fn put_parent(&mut self, link: Link, row: &Arc<Row>, linked: Option<Uuid>) -> Answered {
         let input = self.input(link.parent, None);
-        let id = linked.unwrap_or_else(Uuid::new_v4);
+        let id = linked.unwrap_or_else(|| self.store.new_id());
         let written = self.put(link.parent, &Key::Id(id), input)?;
         if linked.is_none() {
             let patch = Value::object([(link.field.name, pointer(id))]);
