@@ -155,6 +155,14 @@ impl Settings {
                 raw.entry((*other).to_owned()).or_insert_with(|| value.clone());
             }
         }
+        // An alias and the one setting that it stands for always say the same.
+        for setting in TABLE {
+            if let [other] = setting.also
+                && let Some(value) = raw.get(*other).cloned()
+            {
+                raw.insert(setting.name.to_owned(), value);
+            }
+        }
         let given: Vec<String> = raw.keys().cloned().collect();
         for setting in TABLE.iter().filter(|setting| !setting.default.is_empty()) {
             raw.entry(setting.name.to_owned()).or_insert_with(|| setting.default.to_owned());
@@ -436,9 +444,13 @@ fn dereference(
     faults: &mut Vec<String>,
 ) -> BTreeMap<String, String> {
     let prefix = raw.get("vault_env_prefix").cloned().unwrap_or_default();
+    let vaults = raw.get("vaults").cloned().unwrap_or_default();
+    let open = vaults.split(',').any(|name| matches!(name.trim(), "bundled" | "env"));
     let mut references = BTreeMap::new();
     for (name, value) in raw.iter_mut().filter(|(_, value)| reference::is(value)) {
-        match reference::resolve(value, &prefix, |variable| env.get(variable).cloned()) {
+        match reference::resolve(value, &prefix, |variable| {
+            env.get(variable).filter(|_| open).cloned()
+        }) {
             Ok(secret) => {
                 references.insert(name.clone(), std::mem::replace(value, secret));
             }

@@ -53,7 +53,11 @@ fn kinds() {
     assert_eq!(settings.list("plugins"), ["bundled", "x"]);
     assert_eq!(settings.number("tracing_sampling_rate"), Some(0.5));
     assert_eq!(settings.text("nginx_daemon"), Some("off"));
-    assert_eq!(settings.text("nginx_main_daemon"), Some("off"), "the alias follows");
+    assert_eq!(settings.text("nginx_main_daemon"), Some("off"), "the alias is followed");
+    let settings = env(&[("KONG_NGINX_PROXY_REAL_IP_HEADER", "X-Other")]);
+    assert_eq!(settings.text("real_ip_header"), Some("X-Other"), "the alias follows");
+    let secret = [("KONG_PG_USER", "{vault://env/who}"), ("WHO", "me"), ("KONG_VAULTS", "off")];
+    assert!(of("", &secret).is_err(), "no vault is open");
 }
 
 #[test]
