@@ -13,6 +13,7 @@ pub mod cli;
 pub mod fault;
 pub mod forwarded;
 pub mod greeting;
+pub mod keeper;
 pub mod logs;
 pub mod node;
 pub mod ports;

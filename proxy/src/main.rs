@@ -1,11 +1,17 @@
 //! The program `tollgate`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use proxy::cli::{self, Command};
 use proxy::logs::Logs;
-use proxy::ports;
+use proxy::node::{self, Gauges};
+use proxy::ports::{self, Serving, Tls};
 use proxy::prefix::Prefix;
+use proxy::process::{self, Ears};
+use proxy::{greeting, keeper};
+use store::actor::Watch;
+use store::conf::{Edge, Settings};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -27,18 +33,53 @@ fn run(command: &Command) -> Result<(), String> {
     if let Some(refusal) = settings.refusal() {
         return Err(refusal);
     }
-    // 2. The prefix, which only one process may have.
+    // 2. Signals, heard from here on; open files; the prefix, which only one process may have.
+    let mut ears = Ears::new()?;
+    let open_files = process::raise_open_files(Edge::of(&settings).open_files_max);
     let prefix = Prefix::take(settings.prefix())?;
-    // 3. Every port, while a clash still costs nothing.
+    // 3. Every port and certificate, while a fault still costs nothing.
     let office_ports = ports::bind(&settings)?;
     let proxy_ports = ports::probe(&settings)?;
+    let tls = Tls::load(&settings, &prefix.path)?;
     // 4. The logs.
     let logs = Logs::start(&settings, &prefix.path)?;
     for notice in &notices {
         log::warn!("{notice}");
     }
-    drop((office_ports, proxy_ports));
+    log::info!("tollgate {} starts with at most {open_files} open files", cli::VERSION);
+    // 5. The store, with its first snapshot.
+    let gauges = Gauges::new();
+    let id = process::node_id(&prefix.path, settings.text("node_id"))?;
+    let enabled = settings.plugins(&[])?;
+    let node = node::node(&settings, id, enabled.iter().map(String::as_str), &logs, &gauges);
+    let watch = Watch { check: Box::new(|_, _| Ok(())), publish: Box::new(|_, _| ()) };
+    let catalogue = keeper::catalogue(Vec::new(), &[], enabled);
+    let store = Arc::new(keeper::open(&prefix.path, catalogue, node, watch)?);
+    // 6. The Admin API, which can be asked from here on.
+    let places = greeting::places(&office_ports);
+    let serving = Serving::start(office_ports, tls, &settings, &logs, keeper::submit(&store))?;
+    gauges.set_unready(None);
+    // 7. What a person needs to know.
+    let proxy: Vec<_> = proxy_ports.iter().map(|(at, listen)| (*at, listen.tls)).collect();
+    cli::say(&greeting::words(&proxy, &places, &prefix.path, "without a road"));
+    // 8. Wait.
+    let ending = ears.wait(|| reload(&settings, &prefix, &logs, &serving), || logs.reopen());
+    ears.impatient();
+    // 9. Stop in the opposite order.
+    log::info!("tollgate stops ({ending:?})");
+    serving.stop();
+    drop(store);
     logs.stop();
     prefix.leave();
-    Err("this build has no road yet".to_owned())
+    Ok(())
+}
+
+/// SIGHUP: certificates and log files are opened again.
+fn reload(settings: &Settings, prefix: &Prefix, logs: &Logs, serving: &Serving) {
+    logs.reopen();
+    match Tls::load(settings, &prefix.path) {
+        Ok(tls) => serving.retrust(tls),
+        Err(fault) => log::error!("the old certificates stay: {fault}"),
+    }
+    log::info!("certificates and logs are reloaded");
 }
