@@ -3,9 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 /// Runs the program with an environment of its own: no setting of this machine leaks in.
 fn tollgate(args: &[&str], env: &[(&str, &str)]) -> Output {
@@ -140,4 +141,86 @@ fn commands_about_a_gateway_that_does_not_run() {
         "Database already bootstrapped\n",
         "",
     );
+}
+
+/// A gateway in the foreground, and where its Admin API listens.
+struct Gateway {
+    child: Child,
+    admin: String,
+}
+
+impl Gateway {
+    fn start(prefix: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        let mut child = command
+            .args(["start", "-p", prefix])
+            .env_clear()
+            .env("KONG_PROXY_LISTEN", "127.0.0.1:0")
+            .env("KONG_ADMIN_LISTEN", "127.0.0.1:0, 127.0.0.1:0 ssl")
+            .env("KONG_STATUS_LISTEN", "off")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let admin = lines.find_map(|line| Some(line.unwrap().strip_prefix("  admin ")?.to_owned()));
+        let admin = admin.unwrap();
+        let url = admin.split_whitespace().next().unwrap();
+        Self { child, admin: url.strip_prefix("http://").unwrap().to_owned() }
+    }
+
+    fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.admin).unwrap();
+        let head = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Its exit status, once it has ended.
+    fn status(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+#[test]
+fn a_gateway_lives_from_start_to_stop_and_keeps_what_it_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = in_folder(folder.path(), "prefix");
+    let gateway = Gateway::start(&prefix);
+    let healthy = format!("nginx.......running\n\nKong is healthy at {prefix}\n");
+    check(&["health", "-p", &prefix], &[], 0, &healthy, "");
+    let words = fault(&format!("Kong is already running in {prefix}"));
+    check(&["start", "-p", &prefix], &[], 1, "", &words);
+    let created = gateway.ask("PUT /services/kept?host=a.example");
+    assert!(created.starts_with("HTTP/1.1 400"), "a query is no body: {created}");
+    let created = gateway.ask("PUT /consumers/kept");
+    assert!(created.starts_with("HTTP/1.1 200"), "{created}");
+    assert!(gateway.ask("GET /status/ready").starts_with("HTTP/1.1 200"));
+    let log = Path::new(&prefix).join("logs/error.log");
+    fs::rename(&log, log.with_extension("old")).unwrap();
+    check(&["reload", "-p", &prefix], &[], 0, "Kong reloaded\n", "");
+    check(&["stop", "-p", &prefix], &[], 0, "Kong stopped\n", "");
+    assert_eq!(gateway.status(), Some(0));
+    assert!(fs::read_to_string(&log).unwrap().contains("tollgate stops (Fast)"));
+    let gateway = Gateway::start(&prefix);
+    assert!(gateway.ask("GET /consumers/kept").starts_with("HTTP/1.1 200"));
+    check(&["quit", "-p", &prefix], &[], 0, "Kong stopped (gracefully)\n", "");
+    assert_eq!(gateway.status(), Some(0));
+}
+
+#[test]
+fn a_killed_gateway_leaves_nothing_that_hinders_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = in_folder(folder.path(), "prefix");
+    let mut gateway = Gateway::start(&prefix);
+    assert!(gateway.ask("PUT /consumers/kept").starts_with("HTTP/1.1 200"));
+    gateway.child.kill().unwrap();
+    assert_eq!(gateway.status(), None);
+    let words = fault(&format!("Kong is not running at {prefix}"));
+    check(&["health", "-p", &prefix], &[], 1, "", &words);
+    let gateway = Gateway::start(&prefix);
+    assert!(gateway.ask("GET /consumers/kept").starts_with("HTTP/1.1 200"));
+    check(&["stop", "-p", &prefix], &[], 0, "Kong stopped\n", "");
+    assert_eq!(gateway.status(), Some(0));
 }
