@@ -188,6 +188,12 @@ impl Router {
         self.routes.len()
     }
 
+    /// Whether the route is there: it may be disabled with its service, or not be routable.
+    #[must_use]
+    pub fn has(&self, id: Uuid) -> bool {
+        self.routes.get(place::hash_id(id), |other| *other == id).is_some()
+    }
+
     /// Whether there is no route at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -133,6 +133,9 @@ fn change_of(tables: &Tables, row: &Row, faults: &mut Vec<RouteFault>) -> RouteC
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use store::entities::{ROUTES, SERVICES};
+    use store::schema::Catalogue;
 
     fn list(texts: &[&str]) -> Value {
         Value::List(texts.iter().map(|&text| Value::text(text)).collect())
@@ -209,5 +212,93 @@ mod tests {
             assert!(read(vec![("sources", Value::List(vec![peer.clone()]))]).is_err(), "{peer:?}");
         }
         assert!(read(vec![("protocols", list(&["smtp"]))]).is_err());
+    }
+
+    const SERVICE: u128 = 100;
+
+    fn catalogue() -> Catalogue {
+        Catalogue { entities: vec![&SERVICES, &ROUTES], ..Catalogue::default() }
+    }
+
+    fn service(enabled: bool) -> Arc<Row> {
+        let object = Value::object([
+            ("id", Value::Id(Uuid::from_u128(SERVICE))),
+            ("host", Value::text("h")),
+            ("enabled", Value::Flag(enabled)),
+        ]);
+        Arc::new(Row::pack(&SERVICES, &catalogue(), object, 1))
+    }
+
+    fn route(id: u128, path: &str, service: Option<u128>) -> Arc<Row> {
+        let peer = Value::object([("ip", Value::text("127.0.0.0/8"))]);
+        let object = Value::object([
+            ("id", Value::Id(Uuid::from_u128(id))),
+            ("protocols", list(&["http"])),
+            ("paths", list(&[path])),
+            ("headers", Value::object([("x-v", list(&["1"]))])),
+            ("sources", Value::List(vec![peer])),
+            ("service", service.map_or(Value::Null, |id| Value::Id(Uuid::from_u128(id)))),
+        ]);
+        Arc::new(Row::pack(&ROUTES, &catalogue(), object, 1))
+    }
+
+    /// Puts a row into the tables; gives the change.
+    fn put(tables: &mut Tables, row: &Arc<Row>) -> Change {
+        let before = tables.put(row).unwrap();
+        Change { entity: row.entity(), before, after: Some(Arc::clone(row)) }
+    }
+
+    #[track_caller]
+    fn check(router: &Router, expected: &[u128]) {
+        let ids = (1..10).filter(|id| router.has(Uuid::from_u128(*id)));
+        assert_eq!(ids.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_packed_row_reads_like_its_input() {
+        let spec = RouteSpec::from_row(&route(1, "/a", Some(SERVICE))).unwrap();
+        assert_eq!(spec.service, Some(Uuid::from_u128(SERVICE)));
+        assert_eq!(spec.headers, [("x-v".to_owned(), vec!["1".to_owned()])]);
+        assert_eq!(spec.sources, [Net { ip: Some("127.0.0.0/8".parse().unwrap()), port: None }]);
+    }
+
+    #[test]
+    fn routes_of_a_disabled_service_do_not_exist() {
+        let mut tables = Tables::new(&catalogue());
+        put(&mut tables, &service(true));
+        put(&mut tables, &route(1, "/a", Some(SERVICE)));
+        put(&mut tables, &route(2, "/b", None));
+        put(&mut tables, &route(3, "~/(", None));
+        let (router, faults) = Router::from_tables(&tables);
+        check(&router, &[1, 2]);
+        assert_eq!(faults.iter().map(|fault| fault.id.as_u128()).collect::<Vec<_>>(), [3]);
+
+        let change = put(&mut tables, &service(false));
+        let (router, _) = router.after(&tables, &[change]);
+        check(&router, &[2]);
+        check(&Router::from_tables(&tables).0, &[2]);
+        let change = put(&mut tables, &route(4, "/d", Some(SERVICE)));
+        let (router, _) = router.after(&tables, &[change]);
+        check(&router, &[2]);
+        let change = put(&mut tables, &service(true));
+        let (router, _) = router.after(&tables, &[change]);
+        check(&router, &[1, 2, 4]);
+    }
+
+    #[test]
+    fn writes_of_routes_are_followed() {
+        let mut tables = Tables::new(&catalogue());
+        let (router, _) = Router::from_tables(&tables);
+        let change = put(&mut tables, &route(1, "/a", None));
+        let (router, _) = router.after(&tables, &[change]);
+        check(&router, &[1]);
+        let moved = put(&mut tables, &route(1, "~/(", None));
+        let (broken, faults) = router.after(&tables, &[moved]);
+        check(&broken, &[]);
+        assert_eq!(faults.len(), 1);
+        let before = tables.remove(&ROUTES, Uuid::from_u128(1));
+        let gone = Change { entity: &ROUTES, before, after: None };
+        check(&router.after(&tables, &[gone]).0, &[]);
+        check(&router, &[1]);
     }
 }
