@@ -1,8 +1,8 @@
 //! What a core reports of one finished exchange, and the record it becomes in the ring.
 //!
 //! A [`Report`] borrows everything. [`Report::commit`] measures it, reserves room and writes
-//! lengths and bytes: one copy, no allocation, no JSON. All that costs thought (masks, inflating, JSON,
-//! identification) happens later, on the exporter's thread, from the [`record::Record`] view.
+//! lengths and bytes: one copy, no allocation, no JSON. All that costs thought (masks, inflating,
+//! JSON, identification) happens later, on the exporter's thread, from the [`record::Record`] view.
 
 pub mod record;
 

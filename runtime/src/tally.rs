@@ -1,9 +1,9 @@
 //! The tally: counts that are exact for the whole node, the only memory that two cores may write.
 //!
 //! A fixed table with open addressing. A slot is a keyed fingerprint of 128 bits and two words,
-//! each a window's number and its count: the newest window and the one before, because the cores' clocks
-//! differ by a turn of their loops. One compare-and-swap decides whether a count may rise, so no
-//! more than the limit is ever admitted; a core that is late never resets a newer window.
+//! each a window's number and its count: the newest window and the one before, because the cores'
+//! clocks differ by a turn of their loops. One compare-and-swap decides whether a count may rise,
+//! so no more than the limit is ever admitted; a core that is late never resets a newer window.
 //!
 //! Several counts are reserved together or not at all: what was reserved before a refusal is
 //! undone. Meanwhile another core may be refused too early; none is admitted too much.
