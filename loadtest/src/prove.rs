@@ -4,6 +4,7 @@
 //! from outside: what clients were told against what the collector has.
 
 mod adopt;
+mod allocations;
 mod crash;
 mod idle;
 mod live;
@@ -54,6 +55,7 @@ const EXPERIMENTS: &[Experiment] = &[
     ("rate", "limits are exact over cores and connections", rate::run),
     ("live", "an Admin write is live at once and disturbs nobody", live::run),
     ("idle", "what an idle connection costs in memory", idle::run),
+    ("allocations", "calls of the allocator per request", allocations::run),
     ("adopt", "a large configuration changes without a pause", adopt::run),
 ];
 
