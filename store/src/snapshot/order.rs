@@ -1,70 +1,153 @@
 //! Keys in order, shared between snapshots.
 //!
-//! A list of pieces, each a sorted run of keys. A write copies one piece, and the list of pieces
-//! (of their pointers, not the keys), unless nobody else has them.
+//! A tree with runs of keys as its leaves. A write copies one run and the branches above it, unless
+//! nobody else has them. Runs that are empty go; runs are not joined, since keys of configuration
+//! seldom go in masses.
 
 use std::sync::Arc;
 
-/// Most keys in a piece; a full one is halved.
-const PIECE_KEYS_MAX: usize = 512;
+/// Most keys in a run; a full one is halved.
+const RUN_KEYS_MAX: usize = 256;
+/// Most branches in a fork; a full one is halved.
+const FORK_BRANCHES_MAX: usize = 64;
 
 /// A set of keys in order.
 #[derive(Clone, Debug)]
 pub(super) struct Order<K> {
-    pieces: Arc<Vec<Arc<Vec<K>>>>,
+    root: Arc<Node<K>>,
+}
+
+#[derive(Clone, Debug)]
+enum Node<K> {
+    Run(Vec<K>),
+    /// Each with a bound: no key in it is smaller, except in the first.
+    Fork(Vec<(K, Arc<Node<K>>)>),
 }
 
 impl<K> Default for Order<K> {
     fn default() -> Self {
-        Self { pieces: Arc::default() }
+        Self { root: Arc::new(Node::Run(Vec::new())) }
     }
 }
 
 impl<K: Ord + Copy> Order<K> {
-    /// The piece in which a key is or belongs. There is one unless the order is empty.
-    fn home(&self, key: K) -> usize {
-        let behind =
-            self.pieces.partition_point(|piece| piece.first().is_some_and(|first| *first <= key));
-        behind.saturating_sub(1)
-    }
-
     pub(super) fn insert(&mut self, key: K) {
-        let home = self.home(key);
-        let pieces = Arc::make_mut(&mut self.pieces);
-        let Some(piece) = pieces.get_mut(home) else {
-            return pieces.push(Arc::new(vec![key]));
-        };
-        let keys = Arc::make_mut(piece);
-        if let Err(place) = keys.binary_search(&key) {
-            keys.insert(place, key);
-        }
-        if keys.len() > PIECE_KEYS_MAX {
-            // Keys that only grow leave full pieces behind them, not halves.
-            let at_end = keys.last() == Some(&key);
-            let upper = keys.split_off(if at_end { PIECE_KEYS_MAX } else { PIECE_KEYS_MAX / 2 });
-            pieces.insert(home + 1, Arc::new(upper));
+        if let Some(upper) = insert(&mut self.root, key) {
+            let lower = (upper.0, Arc::clone(&self.root));
+            self.root = Arc::new(Node::Fork(vec![lower, upper]));
         }
     }
 
     pub(super) fn remove(&mut self, key: K) {
-        let home = self.home(key);
-        let known = self.pieces.get(home).is_some_and(|piece| piece.binary_search(&key).is_ok());
-        if !known {
-            return;
-        }
-        let pieces = Arc::make_mut(&mut self.pieces);
-        let keys = Arc::make_mut(&mut pieces[home]);
-        keys.retain(|other| *other != key);
-        if keys.is_empty() {
-            pieces.remove(home);
+        if self.from(Some(key)).next() == Some(key) && remove(&mut self.root, key) {
+            *self = Self::default();
         }
     }
 
     /// The keys from `start` on; all of them if it is `None`.
-    pub(super) fn from(&self, start: Option<K>) -> impl Iterator<Item = K> {
-        let home = start.map_or(0, |start| self.home(start));
-        let skipped = move |key: &K| start.is_some_and(|start| *key < start);
-        self.pieces.iter().skip(home).flat_map(|piece| piece.iter().copied()).skip_while(skipped)
+    pub(super) fn from(&self, start: Option<K>) -> Walk<'_, K> {
+        let mut walk = Walk { forks: Vec::new(), run: [].iter() };
+        let mut node = &*self.root;
+        loop {
+            match node {
+                Node::Run(keys) => {
+                    let place = start.map_or(0, |start| keys.partition_point(|key| *key < start));
+                    walk.run = keys.get(place..).unwrap_or_default().iter();
+                    return walk;
+                }
+                Node::Fork(branches) => {
+                    let mut ahead = branches.iter();
+                    let place = start.map_or(0, |start| branch(branches, start));
+                    let Some((_, next)) = ahead.nth(place) else { return walk };
+                    walk.forks.push(ahead);
+                    node = next;
+                }
+            }
+        }
+    }
+}
+
+/// The branch in which a key is or belongs.
+fn branch<K: Ord>(branches: &[(K, Arc<Node<K>>)], key: K) -> usize {
+    branches.partition_point(|(bound, _)| *bound <= key).saturating_sub(1)
+}
+
+/// Gives back the upper half, with its bound, of a node that had to be halved.
+fn insert<K: Ord + Copy>(node: &mut Arc<Node<K>>, key: K) -> Option<(K, Arc<Node<K>>)> {
+    match Arc::make_mut(node) {
+        Node::Run(keys) => {
+            let Err(place) = keys.binary_search(&key) else { return None };
+            keys.insert(place, key);
+            let bound = halved(keys, RUN_KEYS_MAX, place)?;
+            Some((*bound.first()?, Arc::new(Node::Run(bound))))
+        }
+        Node::Fork(branches) => {
+            let place = branch(branches, key);
+            let upper = insert(&mut branches.get_mut(place)?.1, key)?;
+            branches.insert(place + 1, upper);
+            let upper = halved(branches, FORK_BRANCHES_MAX, place + 1)?;
+            Some((upper.first()?.0, Arc::new(Node::Fork(upper))))
+        }
+    }
+}
+
+/// The upper half of a list that is too long. If it grew at its end, only that: what only grows
+/// leaves full lists behind it.
+fn halved<T>(list: &mut Vec<T>, most: usize, grown: usize) -> Option<Vec<T>> {
+    if list.len() <= most {
+        return None;
+    }
+    let upper = list.split_off(if grown == most { most } else { most / 2 });
+    list.shrink_to_fit();
+    Some(upper)
+}
+
+/// Whether the node is empty then.
+fn remove<K: Ord + Copy>(node: &mut Arc<Node<K>>, key: K) -> bool {
+    match Arc::make_mut(node) {
+        Node::Run(keys) => {
+            if let Ok(place) = keys.binary_search(&key) {
+                keys.remove(place);
+            }
+            keys.is_empty()
+        }
+        Node::Fork(branches) => {
+            let place = branch(branches, key);
+            if branches.get_mut(place).is_some_and(|(_, node)| remove(node, key)) {
+                branches.remove(place);
+            }
+            branches.is_empty()
+        }
+    }
+}
+
+/// Keys in order, from somewhere on.
+#[derive(Debug)]
+pub(super) struct Walk<'a, K> {
+    /// What lies ahead in the forks above the run.
+    forks: Vec<std::slice::Iter<'a, (K, Arc<Node<K>>)>>,
+    run: std::slice::Iter<'a, K>,
+}
+
+impl<K: Copy> Iterator for Walk<'_, K> {
+    type Item = K;
+
+    fn next(&mut self) -> Option<K> {
+        loop {
+            if let Some(key) = self.run.next() {
+                return Some(*key);
+            }
+            let (_, node) = loop {
+                match self.forks.last_mut()?.next() {
+                    Some(next) => break next,
+                    None => drop(self.forks.pop()),
+                }
+            };
+            match &**node {
+                Node::Run(keys) => self.run = keys.iter(),
+                Node::Fork(branches) => self.forks.push(branches.iter()),
+            }
+        }
     }
 }
 

@@ -154,8 +154,8 @@ impl Table {
     fn link(&mut self, row: &Arc<Row>) {
         let id = row.id();
         for index in &mut self.unique {
-            let places = index.places.clone();
-            let hash_of = move |row: &Row| hash_of_places(&places, row);
+            let places = &index.places;
+            let hash_of = |row: &Row| hash_of_places(places, row);
             if index.single.is_some() && index.places.iter().all(|place| row.at(*place).is_null()) {
                 continue;
             }
