@@ -9,6 +9,7 @@
 use crate::fault::Side;
 use runtime::http::head::{Known, Response, Version};
 use runtime::http::write;
+use uuid::Uuid;
 
 /// Types that get `; charset=UTF-8` where they have no parameter.
 ///
@@ -179,6 +180,26 @@ pub fn leave(response: &mut Response, leaving: &Leaving<'_>) {
     }
 }
 
+/// Tells which route and service were found, where `allow_debug_header` is on and the client sent
+/// `Kong-Debug`. Before the plugins.
+pub fn add_found(
+    response: &mut Response,
+    route: (Uuid, Option<&str>),
+    service: (Uuid, Option<&str>),
+) {
+    let fields = &mut response.fields;
+    for ((id, name), lines) in [
+        (route, ["Kong-Route-Id", "Kong-Route-Name"]),
+        (service, ["Kong-Service-Id", "Kong-Service-Name"]),
+    ] {
+        let [id_line, name_line] = lines;
+        fields.set(id_line, id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+        if let Some(name) = name {
+            fields.set(name_line, name);
+        }
+    }
+}
+
 fn add_charset(response: &mut Response) {
     let Some(kind) = response.fields.get("content-type") else { return };
     if let Some(kind) = CHARSET_TYPES.iter().find(|text| kind.eq_ignore_ascii_case(text.as_bytes()))
@@ -323,6 +344,18 @@ mod tests {
         let mut answer = response(101, &[("Upgrade", "websocket"), ("Connection", "Upgrade")]);
         arrive(&mut answer, Shown::NONE);
         assert_eq!(lines(&answer), ["Upgrade: websocket", "Connection: upgrade"]);
+    }
+
+    #[test]
+    fn what_was_found_can_be_told() {
+        let mut answer = response(200, &[]);
+        add_found(&mut answer, (Uuid::from_u128(1), Some("r")), (Uuid::from_u128(2), None));
+        let expected = [
+            "Kong-Route-Id: 00000000-0000-0000-0000-000000000001",
+            "Kong-Route-Name: r",
+            "Kong-Service-Id: 00000000-0000-0000-0000-000000000002",
+        ];
+        assert_eq!(lines(&answer), expected);
     }
 
     #[test]

@@ -9,10 +9,9 @@ use regex_syntax::hir::{Hir, HirKind, Look};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Caches one core keeps; when there are more patterns in use, it begins anew.
+/// Caches one core keeps, mostly of some bytes each; when there are more patterns in use, it begins
+/// anew.
 const CACHES_MAX: usize = 4_096;
-/// Most memory one pattern's lazy automaton may take on one core, in bytes.
-const LAZY_BYTES_MAX: usize = 256 << 10;
 /// Largest automaton a pattern may compile to, in bytes. The default of Rust's `regex` crate, which
 /// is what Kong's router engine uses.
 const PATTERN_BYTES_MAX: usize = 10 << 20;
@@ -42,9 +41,9 @@ impl Pattern {
     /// # Errors
     /// As [`Pattern::path`].
     pub fn new(text: &str) -> Result<Self, String> {
-        let config = Config::new()
-            .hybrid_cache_capacity(LAZY_BYTES_MAX)
-            .nfa_size_limit(Some(PATTERN_BYTES_MAX));
+        // Without the lazy automaton: it would take 7 to 35 KiB per pattern and core (measured),
+        // and paths are too short to earn that back.
+        let config = Config::new().hybrid(false).nfa_size_limit(Some(PATTERN_BYTES_MAX));
         let regex = Builder::new()
             .configure(config)
             .build(text)
