@@ -7,6 +7,7 @@
 pub mod record;
 
 use record::Writer;
+use runtime::http::head::Fields;
 use runtime::ring::Producer;
 use std::net::IpAddr;
 use uuid::Uuid;
@@ -95,6 +96,8 @@ impl Body<'_> {
 /// Header lines in order, as they stand in the log phase.
 #[derive(Debug, Clone, Copy)]
 pub enum Lines<'a> {
+    /// The fields of a message.
+    Fields(&'a Fields),
     /// Name and value.
     Pairs(&'a [(&'a [u8], &'a [u8])]),
 }
@@ -102,6 +105,9 @@ pub enum Lines<'a> {
 impl Lines<'_> {
     fn each(&self, mut act: impl FnMut(&[u8], &[u8])) {
         match self {
+            Self::Fields(fields) => {
+                fields.iter().take(HEADERS_MAX).for_each(|(name, value)| act(name, value));
+            }
             Self::Pairs(pairs) => {
                 pairs.iter().take(HEADERS_MAX).for_each(|(name, value)| act(name, value));
             }

@@ -359,3 +359,116 @@ impl<'a> Cursor<'a> {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::{Body, Consumer, Credential, Report};
+    use super::*;
+    use runtime::ring::{self, Next};
+
+    /// Header lines as they lie in a record.
+    pub(crate) struct OwnedLines(Vec<u8>, u32);
+
+    impl OwnedLines {
+        pub(crate) fn view(&self) -> LineBytes<'_> {
+            LineBytes { bytes: &self.0, count: self.1 }
+        }
+    }
+
+    pub(crate) fn lines_of(headers: &[(&str, &str)]) -> OwnedLines {
+        let mut bytes = Vec::new();
+        for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+            bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        OwnedLines(bytes, headers.len() as u32)
+    }
+
+    /// One report through a ring, as bytes.
+    fn record_of(report: &Report<'_>) -> Vec<u8> {
+        let (mut producer, mut consumer) = ring::anonymous(0, RECORD_VERSION).unwrap();
+        assert!(report.commit(&mut producer));
+        match consumer.take() {
+            Next::Record { bytes, .. } => bytes.to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const ROW: RowRef = RowRef { id: Uuid::from_u128(7), version: 8, fingerprint: 9 };
+
+    fn report<'a>() -> Report<'a> {
+        Report {
+            rows: &[ROW, ROW],
+            transaction_id: [3; 16],
+            started_us: 1,
+            ended_us: 2,
+            direction: Direction::Outgoing,
+            scheme: Scheme::Https,
+            host: b"h",
+            port: 8443,
+            target: b"/t?x",
+            method: "GET",
+            client_ip: "::1".parse().unwrap(),
+            client_ip_headers_trusted: true,
+            access_ran: false,
+            request_fields: Lines::Pairs(&[(b"A", b"1"), (b"a", b"")]),
+            request_body: Body { state: BodyState::Captured, pieces: &[b"ab", b"", b"c"] },
+            status: 299,
+            response_fields: Lines::Pairs(&[(b"B", b"2")]),
+            response_fields_more: Lines::Pairs(&[(b"C", b"3")]),
+            response_body: Body { state: BodyState::TooLarge, pieces: &[b"not this"] },
+            consumer: Consumer { id: Some("ci"), username: None, custom_id: Some("") },
+            credential: Credential { id: None, key: Some("k") },
+            service_name: Some("s"),
+            route_hosts: Some(&["h1", "h2"]),
+            blocked_by: None,
+        }
+    }
+
+    #[test]
+    fn a_report_comes_back_as_it_was() {
+        let bytes = record_of(&report());
+        let record = Record::read(&bytes).unwrap();
+        assert_eq!(record.rows.as_slice(), [ROW, ROW]);
+        assert_eq!((record.started_us, record.ended_us, record.status), (1, 2, 299));
+        assert_eq!((record.direction, record.scheme), (Direction::Outgoing, Scheme::Https));
+        assert_eq!((record.host, record.port, record.target), (&b"h"[..], 8443, &b"/t?x"[..]));
+        assert_eq!(record.client_ip, "::1".parse::<IpAddr>().unwrap());
+        assert!(record.client_ip_headers_trusted && !record.access_ran);
+        let lines: Vec<_> = record.request_lines.iter().collect();
+        assert_eq!(lines, [(&b"A"[..], &b"1"[..]), (&b"a"[..], &b""[..])]);
+        assert_eq!(record.response_lines.get(b"c"), Some(&b"3"[..]));
+        assert_eq!(record.request_body, (BodyState::Captured, &b"abc"[..]));
+        assert_eq!(record.response_body, (BodyState::TooLarge, &b""[..]));
+        assert_eq!(
+            (record.consumer_id, record.consumer_custom_id),
+            (Some(&b"ci"[..]), Some(&b""[..]))
+        );
+        assert_eq!((record.consumer_username, record.credential_key), (None, Some(&b"k"[..])));
+        assert_eq!(record.route_hosts, Some(vec![&b"h1"[..], &b"h2"[..]]));
+        assert_eq!((record.service_name, record.blocked_by), (Some(&b"s"[..]), None));
+    }
+
+    #[test]
+    fn damaged_bytes_are_a_fault_and_no_more() {
+        let bytes = record_of(&report());
+        for len in 0..bytes.len() {
+            assert!(Record::read(&bytes[..len]).is_err(), "cut at {len}");
+        }
+        for at in 0..bytes.len() {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[at] = value;
+                // Either a fault or another record, but never a panic.
+                let _other = Record::read(&damaged);
+            }
+        }
+    }
+
+    #[test]
+    fn another_version_is_told_apart() {
+        let mut bytes = record_of(&report());
+        bytes[0] = 0xee;
+        assert_eq!(Record::read(&bytes).unwrap_err(), RecordFault::UnknownVersion);
+    }
+}

@@ -1,0 +1,242 @@
+//! Bodies: inflated, recognised, masked, and put into the event.
+//!
+//! Source: `kong-plugin-moesif` `kong/plugins/moesif/moesif_ser.lua`, its defects left behind: a
+//! gzip body is inflated whatever its checksum, other codings are inflated too, JSON keeps its
+//! bytes, and nothing leaves unmasked because it could not be read.
+
+use super::{inflate, json, query};
+use crate::event::BodyState;
+use crate::event::record::LineBytes;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// What a body needs to know of its message.
+pub struct Message<'a> {
+    /// The message's header lines, unmasked: a masked content type must not disable body masks.
+    pub lines: LineBytes<'a>,
+    /// Keys that must go.
+    pub masks: &'a [String],
+    /// Report compressed bodies as they are.
+    pub keep_compressed: bool,
+    /// Longest inflated body, in bytes.
+    pub inflated_bytes_max: usize,
+}
+
+/// What became of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// Reported as far as it was captured.
+    Whole,
+    /// It had to be masked and could not be read, so it was left out.
+    LeftOut,
+}
+
+/// Appends `,"body":…,"transfer_encoding":…`, or nothing where the original reports nothing.
+pub fn push_body(
+    out: &mut Vec<u8>,
+    state: BodyState,
+    body: &[u8],
+    message: &Message<'_>,
+) -> Written {
+    match state {
+        BodyState::Disabled | BodyState::NotRead => Written::Whole,
+        BodyState::Captured if !body.is_empty() => push_captured(out, body, message),
+        BodyState::Captured => Written::Whole,
+        BodyState::None | BodyState::TooLarge | BodyState::LeftOut => {
+            push_bytes(out, b"");
+            Written::Whole
+        }
+    }
+}
+
+/// Which way a body is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Json,
+    Form,
+    Bytes,
+}
+
+fn push_captured(out: &mut Vec<u8>, body: &[u8], message: &Message<'_>) -> Written {
+    let coding = message.lines.get(b"content-encoding").map(<[u8]>::trim_ascii);
+    let coding = coding.filter(|coding| !coding.is_empty() && !named(coding, b"identity"));
+    let inflated = match coding {
+        Some(_) if message.keep_compressed => None,
+        Some(coding) => inflate::inflate(coding, body, message.inflated_bytes_max),
+        None => None,
+    };
+    if coding.is_some() && inflated.is_none() {
+        return push_unread(out, body, message);
+    }
+    let text = inflated.as_deref().unwrap_or(body);
+    match sort(text, inflated.is_some(), message) {
+        Sort::Json => push_json(out, text, message),
+        Sort::Form => {
+            let mut masked = Vec::with_capacity(text.len());
+            query::push_form(&mut masked, text, message.masks);
+            push_bytes(out, &masked);
+            Written::Whole
+        }
+        Sort::Bytes => {
+            push_bytes(out, text);
+            Written::Whole
+        }
+    }
+}
+
+/// JSON by its declared type; by its look after inflating (as the original does) and wherever
+/// masks are set, because a wrong content type must not let a secret through.
+fn sort(text: &[u8], inflated: bool, message: &Message<'_>) -> Sort {
+    let kind = message.lines.get(b"content-type").unwrap_or_default();
+    let declared = contains(kind, b"json");
+    if (declared || inflated || !message.masks.is_empty()) && json::opens(text) {
+        return Sort::Json;
+    }
+    let form = contains(kind, b"x-www-form-urlencoded");
+    if form && !message.masks.is_empty() { Sort::Form } else { Sort::Bytes }
+}
+
+fn push_json(out: &mut Vec<u8>, text: &[u8], message: &Message<'_>) -> Written {
+    let start = out.len();
+    out.extend_from_slice(b",\"body\":");
+    if json::push_masked(out, text, message.masks).is_ok() {
+        out.extend_from_slice(b",\"transfer_encoding\":\"json\"");
+        return Written::Whole;
+    }
+    out.truncate(start);
+    push_unread(out, text, message)
+}
+
+/// A body that could not be read: as bytes, unless something in it may have to be masked.
+fn push_unread(out: &mut Vec<u8>, body: &[u8], message: &Message<'_>) -> Written {
+    if message.masks.is_empty() {
+        push_bytes(out, body);
+        Written::Whole
+    } else {
+        push_bytes(out, b"");
+        Written::LeftOut
+    }
+}
+
+fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(b",\"body\":\"");
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    if let Some(room) = out.get_mut(start..) {
+        // The room is exactly what the encoding needs.
+        let written = STANDARD.encode_slice(bytes, room).unwrap_or(0);
+        out.truncate(start + written);
+    }
+    out.extend_from_slice(b"\",\"transfer_encoding\":\"base64\"");
+}
+
+fn named(value: &[u8], name: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(name)
+}
+
+/// Whether `value` contains `name`, any case.
+fn contains(value: &[u8], name: &[u8]) -> bool {
+    value.windows(name.len()).any(|window| window.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::record::tests::lines_of;
+    use std::io::Write;
+
+    #[track_caller]
+    fn check(
+        headers: &[(&str, &str)],
+        body: &[u8],
+        masks: &[&str],
+        expected: &str,
+        left_out: bool,
+    ) {
+        let lines = lines_of(headers);
+        let masks: Vec<String> = masks.iter().map(|&mask| mask.to_owned()).collect();
+        let message = Message {
+            lines: lines.view(),
+            masks: &masks,
+            keep_compressed: false,
+            inflated_bytes_max: 100_000,
+        };
+        let mut out = Vec::new();
+        let written = push_body(&mut out, BodyState::Captured, body, &message);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(written == Written::LeftOut, left_out);
+    }
+
+    const JSON: (&str, &str) = ("Content-Type", "application/problem+JSON");
+    const TEXT: (&str, &str) = ("Content-Type", "text/plain");
+    const EMPTY: &str = r#","body":"","transfer_encoding":"base64""#;
+
+    fn gzip(body: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn json_keeps_its_bytes() {
+        let json = r#"{"items":[],"id":9007199254740993,"f":0.1234567890123456789,"x":1e999}"#;
+        let expected = format!(r#","body":{json},"transfer_encoding":"json""#);
+        check(&[JSON], json.as_bytes(), &[], &expected, false);
+        check(&[JSON], format!(" {json}").as_bytes(), &["none"], &expected, false);
+        check(&[TEXT, ("Content-Encoding", "gzip")], &gzip(json.as_bytes()), &[], &expected, false);
+    }
+
+    #[test]
+    fn the_rest_is_bytes() {
+        check(
+            &[JSON],
+            b"\"hello\"",
+            &["k"],
+            r#","body":"ImhlbGxvIg==","transfer_encoding":"base64""#,
+            false,
+        );
+        check(
+            &[JSON],
+            b"{\"a\":",
+            &[],
+            r#","body":"eyJhIjo=","transfer_encoding":"base64""#,
+            false,
+        );
+        check(
+            &[TEXT],
+            b"{\"a\":1}",
+            &[],
+            r#","body":"eyJhIjoxfQ==","transfer_encoding":"base64""#,
+            false,
+        );
+        check(
+            &[JSON, ("Content-Encoding", "gzip")],
+            b"no gzip",
+            &[],
+            r#","body":"bm8gZ3ppcA==","transfer_encoding":"base64""#,
+            false,
+        );
+    }
+
+    #[test]
+    fn nothing_leaves_unmasked() {
+        let masked = r#","body":{"a":1},"transfer_encoding":"json""#;
+        check(&[JSON], br#"{"k":2,"a":1}"#, &["k"], masked, false);
+        check(&[TEXT], br#"{"k":2,"a":1}"#, &["k"], masked, false);
+        check(&[], br#"{"k":2,"a":1}"#, &["k"], masked, false);
+        check(&[JSON], br#"{"k":2,"a":"#, &["k"], EMPTY, true);
+        check(&[JSON, ("Content-Encoding", "gzip")], b"no gzip", &["k"], EMPTY, true);
+        check(&[JSON, ("Content-Encoding", "secret")], br#"{"k":2}"#, &["k"], EMPTY, true);
+        let form = ("Content-Type", "application/x-www-form-urlencoded");
+        check(&[form], b"k=2&a=1", &["k"], r#","body":"YT0x","transfer_encoding":"base64""#, false);
+    }
+
+    #[test]
+    fn a_bomb_is_left_as_it_is() {
+        let bomb = gzip(&vec![b'['; 10_000_000]);
+        let expected =
+            format!(r#","body":"{}","transfer_encoding":"base64""#, STANDARD.encode(&bomb));
+        check(&[JSON, ("Content-Encoding", "gzip")], &bomb, &[], &expected, false);
+        check(&[JSON, ("Content-Encoding", "gzip")], &bomb, &["k"], EMPTY, true);
+    }
+}

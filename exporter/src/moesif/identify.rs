@@ -1,0 +1,147 @@
+//! Who called: user and company, in the documented order.
+//!
+//! User: `user_id_header` of the request, the consumer (custom id, username, id), the authorization
+//! headers in their listed order, `user_id_header` of the response. Company: the same without the
+//! consumer. Unlike the original, a company header is not overwritten by a token, a token's company
+//! is read even if the user is known, a later authorization header is tried when an earlier one
+//! says nothing, and Base64url is understood.
+//!
+//! Source: the plugin's documentation; `kong-plugin-moesif` `kong/plugins/moesif/moesif_gov.lua`.
+
+use super::settings::Settings;
+use crate::event::record::{LineBytes, Record};
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde_json::{Map, Value};
+
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// The longest authorization value that is looked into, in bytes.
+const TOKEN_BYTES_MAX: usize = 16 << 10;
+
+/// Who an event belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The user, if known.
+    pub user_id: Option<Vec<u8>>,
+    /// The company, if known.
+    pub company_id: Option<Vec<u8>>,
+}
+
+/// Identifies the caller of one exchange.
+pub fn identify(record: &Record<'_>, settings: &Settings) -> Identity {
+    let request = &record.request_lines;
+    let mut user = named(request, settings.user_id_header.as_deref())
+        .or_else(|| consumer(record))
+        .map(<[u8]>::to_vec);
+    let mut company = named(request, settings.company_id_header.as_deref()).map(<[u8]>::to_vec);
+    let company_in_token = settings.authorization_company_id_field.is_some();
+    for name in &settings.authorization_header_names {
+        if user.is_some() && (company.is_some() || !company_in_token) {
+            break;
+        }
+        let found = named(request, Some(name)).map(|value| from_token(value, settings));
+        let Identity { user_id, company_id } = found.unwrap_or_default();
+        user = user.or(user_id);
+        company = company.or(company_id);
+    }
+    let response = &record.response_lines;
+    let answered = |name: Option<&str>| named(response, name).map(<[u8]>::to_vec);
+    Identity {
+        user_id: user.or_else(|| answered(settings.user_id_header.as_deref())),
+        company_id: company.or_else(|| answered(settings.company_id_header.as_deref())),
+    }
+}
+
+/// The consumer as authentication found it; else as upstream headers name it.
+fn consumer<'a>(record: &Record<'a>) -> Option<&'a [u8]> {
+    let lines = &record.request_lines;
+    record
+        .consumer_custom_id
+        .or(record.consumer_username)
+        .or(record.consumer_id)
+        .or_else(|| named(lines, Some("x-consumer-custom-id")))
+        .or_else(|| named(lines, Some("x-consumer-username")))
+        .or_else(|| named(lines, Some("x-consumer-id")))
+}
+
+/// The first line of a header that is not empty. `_` in a configured name stands for `-`.
+fn named<'a>(lines: &LineBytes<'a>, name: Option<&str>) -> Option<&'a [u8]> {
+    let name = name?.as_bytes();
+    let same = |found: &[u8]| {
+        let pairs = found.iter().zip(name);
+        let dash = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        found.len() == name.len() && pairs.into_iter().all(|(a, b)| dash(a) == dash(b))
+    };
+    let found = lines.iter().find(|(line, _)| same(line));
+    found.map(|(_, value)| value).filter(|value| !value.is_empty())
+}
+
+fn from_token(value: &[u8], settings: &Settings) -> Identity {
+    if value.len() > TOKEN_BYTES_MAX {
+        return Identity::default();
+    }
+    let after = |scheme: &[u8]| {
+        let (found, rest) = value.split_at_checked(scheme.len())?;
+        found.eq_ignore_ascii_case(scheme).then(|| rest.trim_ascii())
+    };
+    if let Some(basic) = after(b"basic ") {
+        return Identity { user_id: basic_user(basic), company_id: None };
+    }
+    let token = after(b"bearer ").unwrap_or(value.trim_ascii());
+    let mut parts = token.split(|byte| *byte == b'.');
+    let (first, second) = (parts.next().unwrap_or_default(), parts.next());
+    // A raw token without dots may be the payload itself.
+    let Some(claims) = decoded(second.unwrap_or(first)).and_then(|bytes| claims(&bytes)) else {
+        return Identity::default();
+    };
+    let company_field = settings.authorization_company_id_field.as_deref();
+    Identity {
+        user_id: claim(&claims, &settings.authorization_user_id_field),
+        company_id: company_field.and_then(|field| claim(&claims, field)),
+    }
+}
+
+/// The user of `Basic` credentials: the text before the first colon (RFC 7617).
+fn basic_user(credentials: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = decoded(credentials)?;
+    let colon = bytes.iter().position(|byte| *byte == b':')?;
+    bytes.truncate(colon);
+    Some(bytes).filter(|user| !user.is_empty())
+}
+
+/// Both alphabets, with or without padding.
+fn decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let url_safe: Vec<u8> = text
+        .iter()
+        .map(|byte| match byte {
+            b'+' => b'-',
+            b'/' => b'_',
+            other => *other,
+        })
+        .collect();
+    URL_SAFE.decode(url_safe).ok()
+}
+
+fn claims(bytes: &[u8]) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(claims)) => Some(claims),
+        _ => None,
+    }
+}
+
+/// A claim by its exact name, else by its name in lower case; texts and numbers as written.
+fn claim(claims: &Map<String, Value>, field: &str) -> Option<Vec<u8>> {
+    let lower = || claims.iter().find(|(name, _)| name.to_lowercase() == field);
+    let value = claims.get(field).or_else(|| lower().map(|(_, value)| value))?;
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.as_bytes().to_vec()),
+        Value::Number(number) => Some(number.to_string().into_bytes()),
+        Value::Bool(flag) => Some(flag.to_string().into_bytes()),
+        _ => None,
+    }
+}

@@ -1,0 +1,265 @@
+//! Events compared with those of the original plugin, recorded from the same inputs.
+//!
+//! A `parity` pair must be equal. An `original_defect` pair must differ exactly as `OURS` says.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test: a panic is its fault report")]
+
+use exporter::event::record::Record;
+use exporter::event::{
+    Body, BodyState, Consumer, Credential, Direction, Lines, RECORD_VERSION, Report, Scheme,
+};
+use exporter::moesif::event::push_event;
+use exporter::moesif::settings::Settings;
+use runtime::ring::{self, Next};
+use serde_json::{Value, json};
+use std::fs;
+
+/// Where we are better than the original: pair, place in the event, what stands there instead.
+/// `null` means that nothing stands there.
+fn ours() -> Vec<(&'static str, &'static str, Value)> {
+    let bignum: Value = serde_json::from_str(
+        r#"{"items":[],"id":9007199254740993,"f":0.1234567890123456789,"u":"é/"}"#,
+    )
+    .unwrap();
+    vec![
+        ("empty-array-and-bignum", "/request/body", bignum),
+        ("resp-at-limit", "/response/body", json!({"ok": true})),
+        ("resp-at-limit", "/response/transfer_encoding", json!("json")),
+        ("resp-chunked-over-lastchunk", "/response/body", json!("")),
+        ("resp-chunked-over-lastchunk", "/response/transfer_encoding", json!("base64")),
+        ("invalid-json", "/request/body", json!("eyJhIjo=")),
+        ("invalid-json", "/request/transfer_encoding", json!("base64")),
+        ("json-leading-space", "/request/body", json!({"a": 1})),
+        ("json-leading-space", "/request/transfer_encoding", json!("json")),
+        ("gzip-crc-high", "/response/body", json!({"k": [1, 0]})),
+        ("gzip-crc-high", "/response/transfer_encoding", json!("json")),
+        ("deflate-br-response", "/response/body", json!({"a": 1})),
+        ("deflate-br-response", "/response/transfer_encoding", json!("json")),
+        (
+            "query-mask-hyphen",
+            "/request/uri",
+            json!("http://api.example.com:8000/p?api-key=*****&b=2"),
+        ),
+        (
+            "query-mask-substring",
+            "/request/uri",
+            json!("http://api.example.com:8000/p?mytoken=1&token=*****"),
+        ),
+        ("jwt-null-claim", "/user_id", Value::Null),
+        ("jwt-bignum", "/user_id", json!("123456789012345678")),
+        ("auth-multi-first-unparsable", "/user_id", json!("from-auth")),
+        ("company-header-vs-jwt", "/company_id", json!("hdr-org")),
+        ("ip-ipv6", "/request/ip_address", json!("2001:db8::1")),
+        ("dup-content-type", "/request/body", json!({"a": 1})),
+        ("dup-content-type", "/request/transfer_encoding", json!("json")),
+        ("dup-content-type", "/request/api_version", json!("1.0")),
+        ("dup-content-type", "/response", response(Some("00000000-0000-4000-8000-000000000000"))),
+        ("txid-duplicate", "/request/body", json!("")),
+        ("txid-duplicate", "/request/transfer_encoding", json!("base64")),
+        ("txid-duplicate", "/request/api_version", json!("1.0")),
+        ("txid-duplicate", "/response", response(None)),
+    ]
+}
+
+/// The upstream's answer where the original answered 500 in its place.
+fn response(transaction_id: Option<&str>) -> Value {
+    let mut headers = json!({"content-type": "application/json", "content-length": "11"});
+    if let Some(id) = transaction_id {
+        headers["x-moesif-transaction-id"] = json!(id);
+    }
+    json!({"status": 200, "headers": headers, "body": {"ok": true}, "transfer_encoding": "json"})
+}
+
+#[test]
+fn events_are_the_originals_or_better() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/moesif-pairs.json");
+    let document: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let mut faults = Vec::new();
+    let pairs = document["pairs"].as_array().unwrap();
+    assert!(pairs.len() > 40, "the data file was cut");
+    for pair in pairs {
+        if let Err(fault) = check(pair) {
+            faults.push(fault);
+        }
+    }
+    assert!(faults.is_empty(), "{} of {} pairs:\n{}", faults.len(), pairs.len(), faults.join("\n"));
+}
+
+/// Runs one pair; the fault says what is different.
+fn check(pair: &Value) -> Result<(), String> {
+    let id = pair["id"].as_str().unwrap();
+    let mut expected = pair["event"].clone();
+    let better: Vec<_> = ours().into_iter().filter(|(name, ..)| *name == id).collect();
+    let parity = pair["verdict"] == "parity";
+    assert!(!parity || better.is_empty(), "{id} is parity: no difference is allowed");
+    for (_, place, value) in better {
+        put(&mut expected, place, value);
+    }
+    // Three digits and Z everywhere, from integers: the recorded times went through floats.
+    put(&mut expected, "/request/time", json!(time(&pair["input"]["request"]["start_time"], 123)));
+    put(&mut expected, "/response/time", json!(time(&pair["input"]["now"], 456)));
+    put(&mut expected, "/transaction_id", json!("07070707-0707-0707-0707-070707070707"));
+    let found = event_of(pair);
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("{id}\n  ours     {found}\n  expected {expected}\n  note {}", pair["note"]))
+}
+
+fn put(event: &mut Value, place: &str, value: Value) {
+    let (parent, name) = place.rsplit_once('/').unwrap();
+    let parent = event.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    match value {
+        Value::Null => parent.remove(name),
+        value => parent.insert(name.to_owned(), value),
+    };
+}
+
+fn micros(seconds: &Value, default_ms: u64) -> u64 {
+    let text = seconds.as_number().map(ToString::to_string);
+    let text = text.unwrap_or_else(|| format!("1700000000.{default_ms:03}"));
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, "0"));
+    let fraction = format!("{fraction:0<6}");
+    whole.parse::<u64>().unwrap() * 1_000_000 + fraction.parse::<u64>().unwrap()
+}
+
+fn time(seconds: &Value, default_ms: u64) -> String {
+    let at = jiff::Timestamp::from_microsecond(micros(seconds, default_ms) as i64).unwrap();
+    at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    use base64::Engine;
+    if let Some(text) = value.as_str() {
+        return text.as_bytes().to_vec();
+    }
+    if let Some(text) = value["b64"].as_str() {
+        return base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+    }
+    value["repeat"].as_str().unwrap().repeat(value["n"].as_u64().unwrap() as usize).into_bytes()
+}
+
+fn headers(message: &Value, added: Option<&str>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut lines: Vec<(Vec<u8>, Vec<u8>)> = message["headers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| (bytes(&line[0]), bytes(&line[1])))
+        .collect();
+    let name = b"x-moesif-transaction-id";
+    if let Some(id) = added
+        && !lines.iter().any(|(line, _)| line.eq_ignore_ascii_case(name))
+    {
+        lines.push((name.to_vec(), id.as_bytes().to_vec()));
+    }
+    lines
+}
+
+/// What the plugin's capture would have made of a body, as documented.
+fn state(body: Option<usize>, disabled: bool, bytes_max: u64) -> BodyState {
+    match body {
+        _ if disabled => BodyState::Disabled,
+        None => BodyState::None,
+        Some(len) if len as u64 > bytes_max => BodyState::TooLarge,
+        Some(_) => BodyState::Captured,
+    }
+}
+
+/// The parts of one input that a report borrows.
+struct Parts {
+    settings: Settings,
+    request_headers: Vec<(Vec<u8>, Vec<u8>)>,
+    response_headers: Vec<(Vec<u8>, Vec<u8>)>,
+    request_body: Option<Vec<u8>>,
+    chunks: Vec<Vec<u8>>,
+}
+
+impl Parts {
+    fn of(pair: &Value) -> Self {
+        let input = &pair["input"];
+        let mut config = json!({"application_id": "APPID-0123456789"});
+        for (name, value) in input["conf"].as_object().into_iter().flatten() {
+            config[name] = value.clone();
+        }
+        let added = pair["transaction_id_header"].as_str();
+        let chunks = input["response"]["chunks"].as_array().into_iter().flatten();
+        Self {
+            settings: Settings::parse(&config).unwrap(),
+            request_headers: headers(&input["request"], added),
+            response_headers: headers(&input["response"], added),
+            request_body: input["request"].get("body").map(bytes),
+            chunks: chunks.map(bytes).collect(),
+        }
+    }
+
+    fn request_state(&self) -> BodyState {
+        let settings = &self.settings;
+        let len = self.request_body.as_ref().map(Vec::len);
+        state(len, settings.disable_capture_request_body, settings.request_body_bytes_max)
+    }
+
+    fn response_state(&self) -> BodyState {
+        let settings = &self.settings;
+        let len = self.chunks.iter().map(Vec::len).sum();
+        state(Some(len), settings.disable_capture_response_body, settings.response_body_bytes_max)
+    }
+}
+
+fn lines(lines: &[(Vec<u8>, Vec<u8>)]) -> Vec<(&[u8], &[u8])> {
+    lines.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect()
+}
+
+fn event_of(pair: &Value) -> Value {
+    let parts = Parts::of(pair);
+    let (request, ctx) = (&pair["input"]["request"], &pair["input"]["ctx"]);
+    let (request_lines, response_lines) =
+        (lines(&parts.request_headers), lines(&parts.response_headers));
+    let pieces: Vec<&[u8]> = parts.chunks.iter().map(Vec::as_slice).collect();
+    let hosts: Option<Vec<&str>> = ctx["route"]["hosts"]
+        .as_array()
+        .map(|hosts| hosts.iter().map(|host| host.as_str().unwrap()).collect());
+    let report = Report {
+        rows: &[],
+        transaction_id: [7; 16],
+        started_us: micros(&request["start_time"], 123),
+        ended_us: micros(&pair["input"]["now"], 456),
+        direction: Direction::Incoming,
+        scheme: Scheme::Http,
+        host: b"api.example.com",
+        port: 8000,
+        target: request["uri"].as_str().unwrap().as_bytes(),
+        method: request["method"].as_str().unwrap(),
+        client_ip: "203.0.113.9".parse().unwrap(),
+        client_ip_headers_trusted: true,
+        access_ran: true,
+        request_fields: Lines::Pairs(&request_lines),
+        request_body: Body {
+            state: parts.request_state(),
+            pieces: &[parts.request_body.as_deref().unwrap_or_default()],
+        },
+        status: pair["input"]["response"]["status"].as_u64().unwrap() as u16,
+        response_fields: Lines::Pairs(&response_lines),
+        response_fields_more: Lines::Pairs(&[]),
+        response_body: Body { state: parts.response_state(), pieces: &pieces },
+        consumer: Consumer::default(),
+        credential: Credential {
+            id: ctx["authenticated_credential"]["id"].as_str(),
+            key: ctx["authenticated_credential"]["key"].as_str(),
+        },
+        service_name: ctx["service"]["name"].as_str(),
+        route_hosts: hosts.as_deref(),
+        blocked_by: None,
+    };
+    rendered(&report, &parts.settings)
+}
+
+/// Through a ring, as in life.
+fn rendered(report: &Report<'_>, settings: &Settings) -> Value {
+    let (mut producer, mut consumer) = ring::anonymous(1 << 20, RECORD_VERSION).unwrap();
+    assert!(report.commit(&mut producer));
+    let Next::Record { bytes, .. } = consumer.take() else { panic!("nothing was committed") };
+    let mut out = Vec::new();
+    let left_out = push_event(&mut out, &Record::read(bytes).unwrap(), settings);
+    assert_eq!(left_out, 0);
+    serde_json::from_slice(&out).unwrap()
+}
