@@ -2,7 +2,7 @@
 //!
 //! A [`Report`] borrows everything. [`Report::commit`] measures it, reserves room and writes
 //! lengths and bytes: one copy, no allocation, no JSON. All that costs thought (masks, inflating,
-//! JSON, identification) happens later, on the exporter's thread, from the [`record::Record`] view.
+//! JSON, identification) happens later, on the exporter's thread, from a [`record::Record`].
 
 pub mod record;
 
@@ -22,7 +22,7 @@ pub const HEADERS_MAX: usize = 1_000;
 pub const ROUTE_HOSTS_MAX: usize = 64;
 
 /// One plugin row that wants this exchange, at the version that the exchange ran with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowRef {
     /// The plugin row.
     pub id: Uuid,

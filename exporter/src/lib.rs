@@ -9,22 +9,37 @@
 //! delivers them. This crate never runs on the road (but for [`event::Report::commit`], which only
 //! copies), never reads configuration by itself, and never writes anything unmasked to a disk.
 
+mod adopt;
 pub mod batch;
-pub mod drain;
+mod drain;
 pub mod event;
+mod intake;
 pub mod journal;
-pub mod losses;
+pub mod lane;
+mod losses;
 pub mod moesif;
 pub mod queue;
+pub mod registry;
 pub mod retry;
+pub mod senders;
 pub mod sink;
+pub mod sinks;
 
+pub use drain::DestinationState;
 pub use losses::{Dropped, Loss, Sums};
 
-use runtime::ring::{self, Producer};
+use drain::{Drain, Order, Shared, Works};
+use intake::Lanes;
+use journal::generation::House;
+use losses::Ledger;
+use registry::Registry;
+use runtime::clock;
+use runtime::ring::{self, Bell, Consumer, Gauge, Producer};
+use sinks::moesif::Trust;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use uuid::Uuid;
 
 /// What the exporter needs to know at its start.
@@ -40,6 +55,8 @@ pub struct ExporterPlan {
     pub ring_bytes: usize,
     /// Bytes of all journal segments together (`TOLLGATE_JOURNAL_BYTES_MAX`).
     pub journal_bytes_max: u64,
+    /// PEM files of certificates that destinations may be signed by, besides the system's.
+    pub certificate_files: Vec<PathBuf>,
 }
 
 impl ExporterPlan {
@@ -51,6 +68,7 @@ impl ExporterPlan {
             cores,
             ring_bytes: 8 << 20,
             journal_bytes_max: 1 << 30,
+            certificate_files: Vec::new(),
         }
     }
 }
@@ -75,20 +93,89 @@ pub enum DestinationKind {
 
 /// The running exporter.
 pub struct Exporter {
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    gauges: Vec<Gauge>,
     producers: Mutex<Vec<Option<Producer>>>,
+    rings_fault: Option<String>,
+    thread: Option<JoinHandle<()>>,
 }
 
-/// Makes the rings and starts the thread.
+/// Adopts what dead processes have left, makes the rings and starts the thread.
+///
+/// Blocks while rings are adopted: a fraction of a second per full ring. Adoption comes first
+/// because the dead's rings may take up the room for ours.
 ///
 /// # Errors
-/// The journal's directory cannot be made or locked, as one sentence.
+/// The journal's directory cannot be made or locked, or the system has no memory or threads.
 pub fn start(plan: &ExporterPlan) -> io::Result<Exporter> {
-    let mut producers = Vec::new();
-    for _core in 0..plan.cores {
-        let (producer, _consumer) = ring::anonymous(plan.ring_bytes, event::RECORD_VERSION)?;
-        producers.push(Some(producer));
+    let named = |fault: io::Error| {
+        let journal = plan.prefix.join("journal");
+        io::Error::new(fault.kind(), format!("the event journal {}: {fault}", journal.display()))
+    };
+    let house = House::open(&plan.prefix, &plan.ring_dir).map_err(named)?;
+    let mut rings_fault = house.rings_fault().map(str::to_owned);
+    let shared = Arc::new(Shared {
+        ledger: Ledger::default(),
+        bell: Arc::new(Bell::new()?),
+        orders: Mutex::default(),
+        destinations: Mutex::default(),
+    });
+    let lanes = Lanes::new(Trust::load(&plan.certificate_files), plan.journal_bytes_max);
+    let id = Uuid::new_v4();
+    let (random, _) = id.as_u64_pair();
+    let mut works = Works::new(house, lanes, Arc::clone(&shared), random);
+    adopt::adopt_all(&mut works).map_err(named)?;
+    let name = format!("{:016x}-{:08x}", clock::wall_us(), random >> 32);
+    let registry = adopt::begin(&mut works, &name).map_err(named)?;
+    let own = works.holdings.last().and_then(Option::as_ref);
+    let dir = own.and_then(|own| own.generation.rings.clone());
+    let (producers, consumers) = rings(plan, dir.as_deref(), &shared.bell, &mut rings_fault)?;
+    if let Some(fault) = &rings_fault {
+        log::warn!("event rings are in memory of this process and do not survive a kill: {fault}");
     }
-    Ok(Exporter { producers: Mutex::new(producers) })
+    let gauges = consumers.iter().map(Consumer::gauge).collect();
+    let drain = Drain::new(works, consumers, Arc::clone(&registry));
+    let thread =
+        thread::Builder::new().name("tollgate-events".to_owned()).spawn(move || drain.run())?;
+    Ok(Exporter {
+        shared,
+        registry,
+        gauges,
+        producers: Mutex::new(producers),
+        rings_fault,
+        thread: Some(thread),
+    })
+}
+
+type Rings = (Vec<Option<Producer>>, Vec<Consumer>);
+
+fn rings(
+    plan: &ExporterPlan,
+    dir: Option<&Path>,
+    bell: &Arc<Bell>,
+    fault: &mut Option<String>,
+) -> io::Result<Rings> {
+    let (mut producers, mut consumers) = (Vec::new(), Vec::new());
+    for core in 0..plan.cores {
+        let shared = dir.map(|dir| {
+            let path = dir.join(adopt::ring_name(core));
+            ring::create(&path, plan.ring_bytes, event::RECORD_VERSION)
+                .map_err(|fault| format!("{}: {fault}", path.display()))
+        });
+        let (producer, consumer) = match shared {
+            Some(Ok(ends)) => ends,
+            other => {
+                if let Some(Err(why)) = other {
+                    fault.get_or_insert(why);
+                }
+                ring::anonymous(plan.ring_bytes, event::RECORD_VERSION)?
+            }
+        };
+        producers.push(Some(producer.with_bell(Arc::clone(bell))));
+        consumers.push(consumer);
+    }
+    Ok((producers, consumers))
 }
 
 impl Exporter {
@@ -99,22 +186,62 @@ impl Exporter {
     }
 
     /// Makes known a row at a version, before any core may see it. When this has returned, the
-    /// settings outlive a kill of the process.
+    /// settings outlive a kill of the process. The newest call for an application and endpoint
+    /// decides how batches are sent to it.
     ///
     /// # Errors
-    /// The settings could not be saved, or are none.
-    pub fn configure(&self, _destination: &Destination) -> io::Result<()> {
-        Err(io::Error::other("the exporter does not send yet"))
+    /// The settings could not be saved, or have no application id.
+    pub fn configure(&self, destination: &Destination) -> io::Result<()> {
+        let DestinationKind::Moesif(config) = &destination.kind;
+        let settings = self.registry.add(destination.row_id, destination.version, config)?;
+        self.order(Order::Configure(settings));
+        Ok(())
     }
 
-    /// A row is gone. What it has already reported is still delivered.
+    /// A row is gone or disabled. What it has already reported is still delivered; its settings
+    /// are kept until newer ones need the room, because an open exchange may still report.
     pub fn forget(&self, _row_id: Uuid) {}
 
-    /// The counts now.
+    /// The counts now. They add up at every reading.
     pub fn sums(&self) -> Sums {
-        Sums::default()
+        self.shared.ledger.sums(&self.gauges)
     }
 
-    /// Brings the rings into the journal, then tries to send for at most `rounds_ms`.
-    pub fn stop(self, _rounds_ms: u64) {}
+    /// How each destination is doing, as of at most a second ago.
+    pub fn destinations(&self) -> Vec<DestinationState> {
+        self.shared.destinations.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why events would not survive a kill of this process; `None` if they would.
+    pub fn rings_fault(&self) -> Option<&str> {
+        self.rings_fault.as_deref()
+    }
+
+    /// Brings the rings into the journal, then tries to send for at most `rounds_ms`. The cores
+    /// must have stopped. Nothing needs the network to be safe: with 0 this takes milliseconds.
+    pub fn stop(mut self, rounds_ms: u64) -> Sums {
+        self.end(rounds_ms);
+        self.sums()
+    }
+
+    fn end(&mut self, rounds_ms: u64) {
+        let Some(thread) = self.thread.take() else { return };
+        self.order(Order::Stop(rounds_ms));
+        if thread.join().is_err() {
+            log::error!(
+                "the exporter's thread has failed; its events are taken up at the next start"
+            );
+        }
+    }
+
+    fn order(&self, order: Order) {
+        self.shared.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        self.shared.bell.ring();
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.end(0);
+    }
 }

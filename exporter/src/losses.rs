@@ -1,4 +1,12 @@
 //! Every event accounted for: received = delivered + queued + dropped, at every reading.
+//!
+//! Three parties count. A core counts what it commits and what its ring refuses, in the ring. The
+//! exporter counts what it takes, adopts, delivers and drops, in the ledger, always so that the
+//! ledger adds up by itself. A reading locks the ledger, then reads the rings: what a core has
+//! committed and the exporter has not yet taken is queued.
+
+use runtime::ring::Gauge;
+use std::sync::{Mutex, PoisonError};
 
 /// Why an event was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +58,14 @@ impl Dropped {
         self.counts.iter().sum()
     }
 
+    /// Adds another count.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+    }
+
     /// Counts `events` more.
-    #[allow(dead_code, reason = "used by the drain, which lands next")]
     pub(crate) fn add(&mut self, loss: Loss, events: u64) {
         if let Some(count) = self.counts.get_mut(loss as usize) {
             *count += events;
@@ -80,5 +94,63 @@ impl Sums {
     /// Whether every event is accounted for.
     pub fn add_up(&self) -> bool {
         self.received == self.delivered + self.queued + self.dropped.total()
+    }
+}
+
+/// What the exporter has counted: `taken + adopted == delivered + queued + dropped`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Entries {
+    /// Events taken from this process's rings.
+    pub(crate) taken: u64,
+    /// Events found in rings and segments of dead processes.
+    pub(crate) adopted: u64,
+    pub(crate) delivered: u64,
+    pub(crate) queued: u64,
+    pub(crate) dropped: Dropped,
+    pub(crate) bodies_left_out: u64,
+    pub(crate) rings_set_aside: u64,
+}
+
+impl Entries {
+    fn add_up(&self) -> bool {
+        self.taken + self.adopted == self.delivered + self.queued + self.dropped.total()
+    }
+}
+
+/// The exporter's book. Changes are made under one lock, so that no reading is between two.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    entries: Mutex<Entries>,
+}
+
+impl Ledger {
+    /// Makes one change that leaves the book balanced.
+    pub(crate) fn enter(&self, change: impl FnOnce(&mut Entries)) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut entries);
+        debug_assert!(entries.add_up(), "{entries:?}");
+    }
+
+    /// All counts now, those of the rings included.
+    pub(crate) fn sums(&self, rings: &[Gauge]) -> Sums {
+        let entries = *self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        // After the ledger: a ring's committed count is never behind what was taken from it.
+        let mut dropped = entries.dropped;
+        let mut committed = 0;
+        let mut lost = 0;
+        for counts in rings.iter().map(Gauge::counts) {
+            committed += counts.committed;
+            lost += counts.lost_full + counts.lost_large;
+            dropped.add(Loss::RingFull, counts.lost_full);
+            dropped.add(Loss::RecordTooLarge, counts.lost_large);
+        }
+        Sums {
+            received: committed + lost + entries.adopted,
+            delivered: entries.delivered,
+            queued: entries.queued + committed.saturating_sub(entries.taken),
+            dropped,
+            bodies_left_out: entries.bodies_left_out,
+            rings_set_aside: entries.rings_set_aside,
+        }
     }
 }

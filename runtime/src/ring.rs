@@ -1,7 +1,7 @@
 //! The event ring: a bounded queue from one core to the exporter that survives the process.
 //!
 //! ```text
-//!   position 0                                              tail ≤ every committed record < head
+//!   position 0                                    tail ≤ every committed record < head
 //!   | word bytes | word bytes | PAD .... |  (wraps)  | word bytes | 0 |
 //! ```
 //! One producer, one consumer. A record is a word (length and checksum) and its bytes; the word

@@ -5,6 +5,7 @@
 //! unknown or out of shape falls back to its default, because rows written by older versions of
 //! the plugin must keep working.
 
+use crate::sink::Target;
 use serde_json::Value;
 use std::hash::Hasher;
 
@@ -110,6 +111,11 @@ impl Settings {
             disable_transaction_id: flag("disable_transaction_id"),
             debug: flag("debug"),
         })
+    }
+
+    /// Where its events go.
+    pub fn target(&self) -> Target {
+        Target::moesif(&self.application_id, &self.api_endpoint)
     }
 
     /// A number that is different when anything that decides what leaves is different: masks,

@@ -1,0 +1,202 @@
+//! From records to staged events.
+
+use crate::event::RowRef;
+use crate::event::record::{Record, RecordFault};
+use crate::journal::entry::Head;
+use crate::lane::{Lane, Terms};
+use crate::losses::{Dropped, Loss};
+use crate::moesif::event::push_event;
+use crate::moesif::settings::Settings;
+use crate::registry::{Known, Registry, SETTINGS_MAX};
+use crate::sink::{Sink, Target};
+use crate::sinks::moesif::{Moesif, Trust};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// All destinations, and who may use how much of the journal.
+pub(crate) struct Lanes {
+    pub(crate) lanes: Vec<Lane>,
+    by_target: HashMap<Target, usize>,
+    trust: Trust,
+    journal_bytes_max: u64,
+}
+
+impl Lanes {
+    pub(crate) fn new(trust: Trust, journal_bytes_max: u64) -> Self {
+        Self { lanes: Vec::new(), by_target: HashMap::new(), trust, journal_bytes_max }
+    }
+
+    /// The lane of a destination, made if it is not there. The newest configuration of a
+    /// destination decides how it is sent to; `settings` that only come with a record do not.
+    pub(crate) fn lane_of(&mut self, settings: &Settings) -> usize {
+        let target = settings.target();
+        if let Some(lane) = self.by_target.get(&target) {
+            return *lane;
+        }
+        let sink: Arc<dyn Sink> = Arc::new(Moesif::new(settings, &self.trust));
+        self.lanes.push(Lane::new(target.clone(), Terms::of(settings), sink));
+        self.by_target.insert(target, self.lanes.len() - 1);
+        self.lanes.len() - 1
+    }
+
+    /// The lane of a destination of which only a segment is known.
+    pub(crate) fn lane_of_target(&mut self, target: &Target) -> Option<usize> {
+        let config = serde_json::json!({
+            "application_id": target.application_id,
+            "api_endpoint": target.api_endpoint,
+        });
+        Settings::parse(&config).map(|settings| self.lane_of(&settings))
+    }
+
+    /// A new configuration.
+    pub(crate) fn configure(&mut self, settings: &Settings) {
+        let lane = self.lane_of(settings);
+        let sink: Arc<dyn Sink> = Arc::new(Moesif::new(settings, &self.trust));
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.configure(Terms::of(settings), sink);
+        }
+    }
+
+    /// Why the next event of a lane cannot be kept, if it cannot. With several destinations none
+    /// may take more than half of the journal, so that no one's trouble fills it for all.
+    fn bound(&self, lane: usize) -> Option<Loss> {
+        let found = self.lanes.get(lane)?;
+        if found.is_full() {
+            return Some(Loss::QueueFull);
+        }
+        let all: u64 = self.lanes.iter().map(Lane::bytes).sum();
+        let share = if self.lanes.len() > 1 { 2 } else { 1 };
+        let over = all >= self.journal_bytes_max || found.bytes() >= self.journal_bytes_max / share;
+        over.then_some(Loss::JournalFull)
+    }
+
+    pub(crate) fn flying(&self) -> usize {
+        self.lanes.iter().map(Lane::flying).sum()
+    }
+}
+
+/// What one round has counted.
+#[derive(Default)]
+pub(crate) struct Tally {
+    /// Events in the records that were read.
+    pub(crate) events: u64,
+    pub(crate) queued: u64,
+    pub(crate) dropped: Dropped,
+    pub(crate) bodies_left_out: u64,
+}
+
+/// Events of one generation that are in its journal already, by lane and ring: the newest one.
+pub(crate) type Journaled = HashMap<(usize, u16), (u64, u8)>;
+
+/// Turns the records of one generation's rings into staged events.
+pub(crate) struct Intake {
+    registry: Arc<Registry>,
+    known: Arc<Known>,
+    /// Settings and lane of the rows that were met.
+    resolved: HashMap<RowRef, (Arc<Settings>, usize)>,
+    /// Only while a dead generation's rings are drained.
+    pub(crate) journaled: Journaled,
+    pub(crate) tally: Tally,
+    event: Vec<u8>,
+}
+
+impl Intake {
+    pub(crate) fn new(registry: Arc<Registry>) -> Self {
+        let known = registry.known();
+        Self {
+            registry,
+            known,
+            resolved: HashMap::new(),
+            journaled: Journaled::new(),
+            tally: Tally::default(),
+            event: Vec::new(),
+        }
+    }
+
+    /// Stages the events of one record.
+    pub(crate) fn take(
+        &mut self,
+        lanes: &mut Lanes,
+        core: u16,
+        position: u64,
+        bytes: &[u8],
+        now_ms: u64,
+    ) {
+        match Record::read(bytes) {
+            Ok(record) => {
+                for (part, row) in record.rows.as_slice().iter().enumerate() {
+                    let head = Head {
+                        len: 0,
+                        position,
+                        at_us: record.ended_us,
+                        transaction_id: record.transaction_id,
+                        core,
+                        part: part as u8,
+                    };
+                    self.take_one(lanes, &record, *row, &head, now_ms);
+                }
+            }
+            Err(RecordFault::Malformed | RecordFault::UnknownVersion) => {
+                // The second byte is the number of rows in every version so far.
+                let events = bytes.get(1).copied().map_or(1, u64::from);
+                self.tally.events += events;
+                self.tally.dropped.add(Loss::Unreadable, events);
+            }
+        }
+    }
+
+    fn take_one(
+        &mut self,
+        lanes: &mut Lanes,
+        record: &Record<'_>,
+        row: RowRef,
+        head: &Head,
+        now_ms: u64,
+    ) {
+        let Some((settings, lane)) = self.resolve(lanes, row) else {
+            self.tally.events += 1;
+            self.tally.dropped.add(Loss::SettingsGone, 1);
+            return;
+        };
+        let newest = self.journaled.get(&(lane, head.core));
+        if newest.is_some_and(|newest| head.origin() <= *newest) {
+            // It was counted with the segment that it was found in.
+            return;
+        }
+        self.tally.events += 1;
+        if let Some(loss) = lanes.bound(lane) {
+            self.tally.dropped.add(loss, 1);
+            return;
+        }
+        self.event.clear();
+        let out = &mut self.event;
+        // A fault of our own must cost this event only.
+        let made = catch_unwind(AssertUnwindSafe(|| push_event(out, record, &settings)));
+        match (made, lanes.lanes.get_mut(lane)) {
+            (Ok(left_out), Some(lane)) => {
+                self.tally.bodies_left_out += left_out;
+                self.tally.queued += 1;
+                lane.stage(head, now_ms, |out| out.extend_from_slice(&self.event));
+            }
+            _ => self.tally.dropped.add(Loss::Unreadable, 1),
+        }
+    }
+
+    fn resolve(&mut self, lanes: &mut Lanes, row: RowRef) -> Option<(Arc<Settings>, usize)> {
+        if let Some((settings, lane)) = self.resolved.get(&row) {
+            return Some((Arc::clone(settings), *lane));
+        }
+        if !self.known.contains_key(&row) {
+            // Settings are made known before any core may see them: a second look is enough.
+            self.known = self.registry.known();
+        }
+        let settings = Arc::clone(self.known.get(&row)?);
+        let lane = lanes.lane_of(&settings);
+        if self.resolved.len() >= SETTINGS_MAX {
+            self.resolved.clear();
+        }
+        self.resolved.insert(row, (Arc::clone(&settings), lane));
+        Some((settings, lane))
+    }
+}

@@ -1,0 +1,183 @@
+//! The threads that wait for destinations, so that nothing else has to.
+
+use crate::journal::entry::HEAD_BYTES;
+use crate::queue::Lot;
+use crate::sink::{Outcome, Sink};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use runtime::ring::Bell;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use uuid::Uuid;
+
+/// Most sender threads, made on demand.
+pub const SENDERS_MAX: usize = 64;
+/// Stack of a sender thread: a TLS handshake is the deepest thing on it.
+const STACK_BYTES: usize = 512 << 10;
+
+/// Neighbouring entries of one segment.
+pub struct Run {
+    /// The segment.
+    pub file: Arc<File>,
+    /// Where the first entry begins.
+    pub offset: u64,
+    /// Bytes of each entry.
+    pub lens: Vec<u32>,
+}
+
+/// One batch to deliver.
+pub struct Job {
+    /// The lane it came from.
+    pub lane: usize,
+    /// What it consists of.
+    pub lot: Lot,
+    /// Where its entries are.
+    pub runs: Vec<Run>,
+    /// Where it goes.
+    pub sink: Arc<dyn Sink>,
+}
+
+/// One batch that came back.
+pub struct Finished {
+    /// The lane.
+    pub lane: usize,
+    /// The batch.
+    pub lot: Lot,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The id of its first event, for the log.
+    pub first_id: Uuid,
+}
+
+/// The pool.
+pub struct Senders {
+    jobs: Sender<Job>,
+    queue: Receiver<Job>,
+    results: Receiver<Finished>,
+    finished: Sender<Finished>,
+    bell: Arc<Bell>,
+    threads: usize,
+    flying: usize,
+}
+
+impl Senders {
+    /// A pool without threads; `bell` is rung whenever a batch comes back.
+    pub fn new(bell: Arc<Bell>) -> Self {
+        let (jobs, queue) = bounded(SENDERS_MAX);
+        // Never more results than jobs.
+        let (finished, results) = unbounded();
+        Self { jobs, queue, results, finished, bell, threads: 0, flying: 0 }
+    }
+
+    /// Batches that could be sent at once.
+    pub const fn free(&self) -> usize {
+        SENDERS_MAX - self.flying
+    }
+
+    /// Batches on their way.
+    pub const fn flying(&self) -> usize {
+        self.flying
+    }
+
+    /// Sends a batch; only while [`Senders::free`] is not 0. Gives it back as finished if no thread
+    /// can be had.
+    pub fn send(&mut self, job: Job) {
+        self.flying += 1;
+        if self.flying > self.threads && self.threads < SENDERS_MAX {
+            match self.spawn() {
+                Ok(()) => self.threads += 1,
+                Err(fault) if self.threads == 0 => {
+                    let why = format!("no thread for sending: {fault}");
+                    let outcome = Outcome::Later { why, retry_after_ms: None };
+                    let (lane, lot) = (job.lane, job.lot);
+                    let first_id = Uuid::nil();
+                    let _open = self.finished.send(Finished { lane, lot, outcome, first_id });
+                    return;
+                }
+                // The threads that are there will take it later.
+                Err(_) => {}
+            }
+        }
+        let _open = self.jobs.send(job);
+    }
+
+    /// A batch that came back.
+    pub fn finished(&mut self) -> Option<Finished> {
+        match self.results.try_recv() {
+            Ok(finished) => {
+                self.flying -= 1;
+                Some(finished)
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    fn spawn(&self) -> io::Result<()> {
+        let (queue, finished) = (self.queue.clone(), self.finished.clone());
+        let bell = Arc::clone(&self.bell);
+        let work = move || {
+            while let Ok(job) = queue.recv() {
+                let (lane, lot) = (job.lane, job.lot);
+                let (outcome, first_id) = deliver(&job);
+                drop(job);
+                if finished.send(Finished { lane, lot, outcome, first_id }).is_err() {
+                    return;
+                }
+                bell.ring();
+            }
+        };
+        thread::Builder::new()
+            .name("tollgate-sender".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(work)
+            .map(drop)
+    }
+}
+
+fn deliver(job: &Job) -> (Outcome, Uuid) {
+    let (batch, first_id) = match batch_of(&job.runs) {
+        Ok(batch) => batch,
+        Err(fault) => {
+            let why = format!("cannot read the journal: {fault}");
+            return (Outcome::Later { why, retry_after_ms: None }, Uuid::nil());
+        }
+    };
+    // A sink's own fault must not cost the batch or the thread.
+    let outcome = catch_unwind(AssertUnwindSafe(|| job.sink.deliver(batch, job.lot.count)));
+    let outcome = outcome.unwrap_or_else(|_| Outcome::Later {
+        why: "the sender failed within itself".to_owned(),
+        retry_after_ms: None,
+    });
+    (outcome, first_id)
+}
+
+/// The entries' texts as one JSON array, and the first event's id.
+fn batch_of(runs: &[Run]) -> io::Result<(Vec<u8>, Uuid)> {
+    let bytes: usize = runs.iter().flat_map(|run| &run.lens).map(|len| *len as usize + 1).sum();
+    let mut batch = Vec::with_capacity(bytes + 2);
+    let mut scratch = Vec::new();
+    let mut first_id = None;
+    batch.push(b'[');
+    for run in runs {
+        let run_bytes = run.lens.iter().map(|len| *len as usize).sum();
+        scratch.resize(run_bytes, 0);
+        run.file.read_exact_at(&mut scratch, run.offset)?;
+        let mut rest = scratch.as_slice();
+        for len in &run.lens {
+            let (entry, behind) = rest.split_at_checked(*len as usize).unwrap_or((rest, &[]));
+            rest = behind;
+            let id = entry.get(24..40).and_then(|id| Uuid::from_slice(id).ok());
+            if first_id.is_none() {
+                first_id = id;
+            } else {
+                batch.push(b',');
+            }
+            batch.extend_from_slice(entry.get(HEAD_BYTES..).unwrap_or_default());
+        }
+    }
+    batch.push(b']');
+    Ok((batch, first_id.unwrap_or_default()))
+}

@@ -1,0 +1,3 @@
+//! The destinations, one file each.
+
+pub mod moesif;

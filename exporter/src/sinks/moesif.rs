@@ -1,0 +1,147 @@
+//! Moesif's events API over HTTP.
+//!
+//! Source: Moesif's API reference (`POST /v1/events/batch`); headers as `kong-plugin-moesif` sends
+//! them.
+
+use crate::moesif::settings::Settings;
+use crate::sink::{Outcome, Sink};
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use ureq::Agent;
+use ureq::http::{Response, StatusCode};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+
+/// What we call ourselves.
+pub const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
+/// How much of an answer is read: nothing in it matters but its end.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
+/// Idle connections that are kept: as many as may be in flight.
+const IDLE_CONNECTIONS_MAX: usize = crate::queue::FLIGHTS_MAX;
+/// How long an idle connection is kept, in milliseconds; Moesif's plugin keeps them ten minutes.
+const IDLE_MS_MAX: u64 = 60_000;
+
+/// Whom to trust when a destination shows its certificate.
+#[derive(Clone)]
+pub struct Trust(RootCerts);
+
+impl Trust {
+    /// The system's certificates, those of `files`, and Mozilla's where the system has none.
+    pub fn load(files: &[impl AsRef<Path>]) -> Self {
+        const SYSTEM: [&str; 3] = [
+            "/etc/ssl/certs/ca-certificates.crt",
+            "/etc/pki/tls/certs/ca-bundle.crt",
+            "/etc/ssl/cert.pem",
+        ];
+        let system = SYSTEM.iter().map(Path::new).find(|path| path.exists());
+        let mut certificates: Vec<Certificate<'static>> = Vec::new();
+        for path in system.into_iter().chain(files.iter().map(AsRef::as_ref)) {
+            match std::fs::read(path) {
+                Ok(pem) => certificates.extend(parse_pem(&pem).filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                    _ => None,
+                })),
+                Err(fault) => log::warn!("cannot read certificates {}: {fault}", path.display()),
+            }
+        }
+        if certificates.is_empty() {
+            return Self(RootCerts::WebPki);
+        }
+        Self(RootCerts::new_with_certs(&certificates))
+    }
+}
+
+/// One application.
+pub struct Moesif {
+    agent: Agent,
+    url: String,
+    application_id: String,
+    compress: bool,
+}
+
+impl Moesif {
+    /// The sink of one application with the sending settings of one row.
+    pub fn new(settings: &Settings, trust: &Trust) -> Self {
+        let limit = Some(Duration::from_millis(settings.send_timeout_ms));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .root_certs(trust.0.clone())
+            .unversioned_rustls_crypto_provider(provider)
+            .build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_connect(limit)
+            .timeout_send_request(limit)
+            .timeout_send_body(limit)
+            .timeout_recv_response(limit)
+            .timeout_recv_body(limit)
+            .max_idle_connections(IDLE_CONNECTIONS_MAX)
+            .max_idle_connections_per_host(IDLE_CONNECTIONS_MAX)
+            .max_idle_age(Duration::from_millis(IDLE_MS_MAX))
+            .tls_config(tls)
+            .user_agent(USER_AGENT)
+            .build();
+        Self {
+            agent: Agent::new_with_config(config),
+            // Plain concatenation, as in the original: a path prefix works.
+            url: format!("{}/v1/events/batch", settings.api_endpoint),
+            application_id: settings.application_id.clone(),
+            compress: settings.enable_compression,
+        }
+    }
+}
+
+impl Sink for Moesif {
+    fn deliver(&self, batch: Vec<u8>, events: usize) -> Outcome {
+        let mut request = self
+            .agent
+            .post(&self.url)
+            .header("Content-Type", "application/json")
+            .header("X-Moesif-Application-Id", &self.application_id);
+        let mut body = batch;
+        if self.compress
+            && let Ok(compressed) = deflated(&body)
+        {
+            request = request.header("Content-Encoding", "deflate");
+            body = compressed;
+        }
+        match request.send(&body[..]) {
+            Ok(answer) => outcome(answer, events),
+            Err(fault) => Outcome::Later { why: fault.to_string(), retry_after_ms: None },
+        }
+    }
+}
+
+/// zlib (RFC 1950), which is what HTTP calls deflate.
+fn deflated(body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = ZlibEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
+}
+
+fn outcome(mut answer: Response<ureq::Body>, events: usize) -> Outcome {
+    let status = answer.status();
+    // Read to its end, so that the connection can be used again.
+    let _rest = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+    if status.is_success() {
+        return Outcome::Delivered;
+    }
+    let why = format!("response status {} for {events} events", status.as_u16());
+    match status {
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Outcome::Refused { why },
+        StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
+            Outcome::Paused { why }
+        }
+        _ => {
+            let seconds = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
+            let seconds = seconds.and_then(|seconds| seconds.trim().parse::<u64>().ok());
+            Outcome::Later { why, retry_after_ms: seconds.map(|s| s.saturating_mul(1_000)) }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! A collector on loopback: takes batches, remembers every event, answers as it is told.
+
+use serde_json::Value;
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// One POST as it came.
+pub(crate) struct Post {
+    pub(crate) head: String,
+    pub(crate) events: Vec<Value>,
+    pub(crate) status: u16,
+    pub(crate) at: Instant,
+}
+
+pub(crate) type Answer = Box<dyn Fn(&[Value]) -> u16 + Send + Sync>;
+
+/// The collector; lives until the test ends.
+pub(crate) struct Collector {
+    pub(crate) url: String,
+    pub(crate) posts: Mutex<Vec<Post>>,
+    status: AtomicU16,
+    answer: Mutex<Option<Answer>>,
+    accepted: Mutex<HashMap<String, usize>>,
+}
+
+impl Collector {
+    pub(crate) fn start() -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let collector = Arc::new(Self {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            posts: Mutex::default(),
+            status: AtomicU16::new(201),
+            answer: Mutex::default(),
+            accepted: Mutex::default(),
+        });
+        let accepting = Arc::clone(&collector);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let collector = Arc::clone(&accepting);
+                thread::spawn(move || collector.serve(stream.unwrap()));
+            }
+        });
+        collector
+    }
+
+    /// The status of all answers from now on.
+    pub(crate) fn answer_with(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+
+    /// Decides the status by the batch.
+    pub(crate) fn answer_by(&self, answer: Answer) {
+        *self.answer.lock().unwrap() = Some(answer);
+    }
+
+    /// How often each transaction id was accepted.
+    pub(crate) fn accepted(&self) -> HashMap<String, usize> {
+        self.accepted.lock().unwrap().clone()
+    }
+
+    /// Waits until so many different ids are accepted.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, ids: usize, seconds: u64) {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        while self.accepted.lock().unwrap().len() < ids {
+            let found = self.accepted.lock().unwrap().len();
+            assert!(Instant::now() < deadline, "{found} of {ids} events after {seconds} s");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn serve(&self, stream: TcpStream) {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut stream = stream;
+        while let Some((head, body)) = read_request(&mut reader) {
+            let body =
+                if head.contains("content-encoding: deflate") { inflated(&body) } else { body };
+            let events: Vec<Value> = serde_json::from_slice(&body).unwrap();
+            let by = self.answer.lock().unwrap().as_ref().map(|answer| answer(&events));
+            let status = by.unwrap_or_else(|| self.status.load(Ordering::SeqCst));
+            if status == 201 {
+                let mut accepted = self.accepted.lock().unwrap();
+                for event in &events {
+                    let id = event["transaction_id"].as_str().unwrap().to_owned();
+                    *accepted.entry(id).or_default() += 1;
+                }
+            }
+            self.posts.lock().unwrap().push(Post { head, events, status, at: Instant::now() });
+            let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\n{{}}");
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Head in lower case, and body; `None` when the connection is over (also in the middle, as when
+/// the sender is killed).
+fn read_request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
+    let mut head = String::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        head.push_str(&line);
+    }
+    let head = head.to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = Vec::new();
+    if let Some(length) = length {
+        body.resize(length.trim().parse().ok()?, 0);
+        reader.read_exact(&mut body).ok()?;
+        return Some((head, body));
+    }
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let length = usize::from_str_radix(line.trim(), 16).ok()?;
+        let start = body.len();
+        body.resize(start + length, 0);
+        reader.read_exact(body.get_mut(start..)?).ok()?;
+        reader.read_line(&mut line).ok()?;
+        if length == 0 {
+            return Some((head, body));
+        }
+    }
+}
+
+fn inflated(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    flate2::read::ZlibDecoder::new(body).read_to_end(&mut out).unwrap();
+    out
+}
