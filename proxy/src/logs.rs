@@ -24,7 +24,7 @@ use store::conf::Settings;
 mod access;
 mod writer;
 
-pub use access::{AccessLog, Line};
+pub use access::{AccessLog, End, Line};
 use writer::{Queue, Sink, Target};
 
 /// Kong's names for levels, from chatty to silent.

@@ -5,12 +5,18 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use runtime::http::head::{Request, Version};
 
 use super::writer::{Queue, Sink};
 
 /// A buffer with so many bytes is handed over at once.
 const BUFFER_BYTES_FULL: usize = 32 * 1024;
+
+/// Longest Basic credentials that are looked into for a name, in bytes.
+const CREDENTIALS_BYTES_MAX: usize = 1024;
 
 /// The access log of one core or thread. Dropping it hands over what it holds.
 pub struct AccessLog {
@@ -45,6 +51,19 @@ pub struct Line<'a> {
     /// `User-Agent`.
     pub agent: &'a [u8],
     /// The request's id; empty leaves the last part of the line out.
+    pub id: &'a str,
+}
+
+/// What a request's head does not tell about its end.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// When it ended, microseconds since the Unix epoch.
+    pub ended_wall_us: u64,
+    /// The status that the client got.
+    pub status: u16,
+    /// Bytes of the answer's body.
+    pub sent_bytes: u64,
+    /// The request's id.
     pub id: &'a str,
 }
 
@@ -91,6 +110,32 @@ impl AccessLog {
         let time = std::mem::take(&mut self.time);
         self.line(|out| combined(out, client, &time, line));
         self.time = time;
+    }
+
+    /// Writes the line of a finished request, out of its head.
+    pub fn finished(&mut self, client: std::net::IpAddr, request: &Request, end: &End<'_>) {
+        if self.sink.is_none() {
+            return;
+        }
+        let field = |name| request.fields.get(name).unwrap_or_default();
+        let user = basic_user(field("authorization"));
+        let line = Line {
+            ended_wall_us: end.ended_wall_us,
+            user: &user,
+            method: request.method(),
+            target: request.target(),
+            protocol: match request.version {
+                Version::H10 => "HTTP/1.0",
+                Version::H11 => "HTTP/1.1",
+                Version::H2 => "HTTP/2.0",
+            },
+            status: end.status,
+            sent_bytes: end.sent_bytes,
+            referer: field("referer"),
+            agent: field("user-agent"),
+            id: end.id,
+        };
+        self.request(client, &line);
     }
 
     /// Hands over what is buffered. The road calls it once a second.
@@ -145,6 +190,18 @@ fn combined(out: &mut Vec<u8>, client: std::net::IpAddr, time: &str, line: &Line
     }
 }
 
+/// The name in a Basic `Authorization`; empty when there is none. Allocates only for Basic.
+fn basic_user(authorization: &[u8]) -> Vec<u8> {
+    let Some((scheme, rest)) = authorization.split_at_checked(6) else { return Vec::new() };
+    if !scheme.eq_ignore_ascii_case(b"basic ") || rest.len() > CREDENTIALS_BYTES_MAX {
+        return Vec::new();
+    }
+    let mut pair = STANDARD.decode(rest.trim_ascii()).unwrap_or_default();
+    let user = pair.iter().position(|byte| *byte == b':').unwrap_or(0);
+    pair.truncate(user);
+    pair
+}
+
 /// nginx's default escape: quotes, backslashes and what is not printable become `\xXX`.
 fn escape(out: &mut Vec<u8>, text: &[u8]) {
     if text.is_empty() {
@@ -197,5 +254,19 @@ mod tests {
         check(b"curl/8", "00ff", &format!(r#"{start}"-" "curl/8" kong_request_id: "00ff""#));
         check(b"", "", &format!(r#"{start}"-" "-""#));
         check(b"\x01\xff\\", "", &format!(r#"{start}"-" "\x01\xFF\x5C""#));
+    }
+
+    #[test]
+    fn the_user_is_the_one_of_basic() {
+        for (value, user) in [
+            ("Basic dXNlcjpwYXNz", "user"),
+            ("basic  dXNlcjpwYXNz ", "user"),
+            ("Basic dXNlcg==", ""),
+            ("Basic !!", ""),
+            ("Bearer dXNlcjpwYXNz", ""),
+            ("", ""),
+        ] {
+            assert_eq!(basic_user(value.as_bytes()), user.as_bytes(), "{value}");
+        }
     }
 }
