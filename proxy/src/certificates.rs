@@ -3,7 +3,6 @@
 //! Source: Kong `kong/conf_loader/parse.lua` (what a setting may hold) and
 //! `kong/cmd/utils/prefix_handler.lua` (names of the files that are made).
 
-use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,10 +11,8 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+use runtime::tls::{Identity, Names, TlsFault, self_signed};
 use rustls::ServerConfig;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use store::conf::Settings;
 
 /// Which port a certificate is for.
@@ -40,17 +37,53 @@ impl Owner {
     }
 }
 
-/// A certificate with those that signed it, and its key.
-pub struct Pair {
-    /// The chain in DER, our own certificate first; never empty.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// The private key in DER.
-    pub key: PrivateKeyDer<'static>,
+/// What each kind of port shows; none where no port of that kind speaks TLS.
+pub struct Shown {
+    /// The proxy's ports.
+    pub proxy: Option<Arc<Names>>,
+    /// The Admin API's.
+    pub admin: Option<Arc<Names>>,
+    /// The status listener's.
+    pub status: Option<Arc<Names>>,
 }
 
-impl fmt::Debug for Pair {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Pair({} certificates)", self.chain.len())
+impl Shown {
+    /// Loads or makes the certificates that these settings need.
+    ///
+    /// # Errors
+    /// One sentence, in Kong's words where it has some.
+    pub fn load(settings: &Settings, prefix: &Path) -> Result<Self, String> {
+        let needed = |listen: &str, owner: Owner| {
+            let tls = settings.listen(listen).iter().any(|listen| listen.tls);
+            tls.then(|| load(settings, prefix, owner).map(Names::new)).transpose()
+        };
+        Ok(Self {
+            proxy: needed("proxy_listen", Owner::Proxy)?,
+            admin: needed("admin_listen", Owner::Admin)?,
+            status: needed("status_listen", Owner::Status)?,
+        })
+    }
+
+    /// Reads the files again; handshakes from now on show what they hold. All or nothing.
+    ///
+    /// # Errors
+    /// One sentence; everything stays as it was.
+    pub fn reload(&self, settings: &Settings, prefix: &Path) -> Result<(), String> {
+        let own = [
+            (&self.proxy, Owner::Proxy),
+            (&self.admin, Owner::Admin),
+            (&self.status, Owner::Status),
+        ];
+        let mut loaded = Vec::new();
+        for (names, owner) in own {
+            if let Some(names) = names {
+                loaded.push((names, load(settings, prefix, owner)?));
+            }
+        }
+        for (names, default) in loaded {
+            names.replace(default, []);
+        }
+        Ok(())
     }
 }
 
@@ -61,51 +94,49 @@ impl fmt::Debug for Pair {
 ///
 /// # Errors
 /// One sentence, in Kong's words where it has some.
-pub fn load(settings: &Settings, prefix: &Path, owner: Owner) -> Result<Vec<Pair>, String> {
+pub fn load(settings: &Settings, prefix: &Path, owner: Owner) -> Result<Vec<Identity>, String> {
     let own = owner.prefix();
     let (certs, keys) = (format!("{own}ssl_cert"), format!("{own}ssl_cert_key"));
     let pairs = settings.list(&certs).iter().zip(settings.list(&keys));
     let mut loaded = Vec::new();
     for (cert, key) in pairs {
-        let chain = pem(cert).and_then(|pem| chain(&pem));
-        let chain =
-            chain.ok_or_else(|| format!("{certs}: failed loading certificate from {cert}"))?;
         // A key given as text must never be repeated in a message.
         let shown = if Path::new(key).exists() { key.as_str() } else { "******" };
-        let key = pem(key).and_then(|pem| PrivateKeyDer::from_pem_slice(&pem).ok());
-        let key = key.ok_or_else(|| format!("{keys}: failed loading key from {shown}"))?;
-        loaded.push(Pair { chain, key });
+        let bad_cert = || format!("{certs}: failed loading certificate from {cert}");
+        let bad_key = || format!("{keys}: failed loading key from {shown}");
+        let chain = pem(cert).ok_or_else(bad_cert)?;
+        let key = pem(key).ok_or_else(bad_key)?;
+        loaded.push(Identity::from_pem(&chain, &key).map_err(|fault| match fault {
+            TlsFault::Certificate(_) => bad_cert(),
+            TlsFault::Key(_) => bad_key(),
+            other => format!("{certs} and {keys}: {other}"),
+        })?);
     }
     if loaded.is_empty() {
-        loaded.push(default_pair(prefix, owner)?);
+        loaded.push(default_identity(prefix, owner)?);
     }
     Ok(loaded)
 }
 
-/// The bytes of a setting that is a path, a PEM text, or base64 of a PEM text.
-fn pem(value: &str) -> Option<Vec<u8>> {
+/// The text of a setting that is a path, a PEM text, or base64 of a PEM text.
+fn pem(value: &str) -> Option<String> {
     if value.contains("-----BEGIN") {
-        return Some(value.as_bytes().to_vec());
+        return Some(value.to_owned());
     }
     if Path::new(value).exists() {
-        return fs::read(value).ok();
+        return fs::read_to_string(value).ok();
     }
-    STANDARD.decode(value.trim()).ok()
-}
-
-fn chain(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
-    (!chain.is_empty()).then_some(chain)
+    String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()
 }
 
 /// The pair under `<prefix>/ssl`, made when it is not there.
-fn default_pair(prefix: &Path, owner: Owner) -> Result<Pair, String> {
+fn default_identity(prefix: &Path, owner: Owner) -> Result<Identity, String> {
     let name = format!("{}kong-default", owner.prefix().replace('_', "-"));
     let folder = prefix.join("ssl");
     let (cert, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
     if !cert.exists() || !key.exists() {
         let (cert_pem, key_pem) =
-            make().map_err(|fault| format!("cannot make a certificate: {fault}"))?;
+            self_signed(&["localhost", "127.0.0.1", "::1"]).map_err(|fault| fault.to_string())?;
         let write = |path: &Path, text: &str, mode: u32| {
             let mut options = fs::OpenOptions::new();
             options.create(true).truncate(true).write(true).mode(mode);
@@ -118,49 +149,25 @@ fn default_pair(prefix: &Path, owner: Owner) -> Result<Pair, String> {
         write(&cert, &cert_pem, 0o644)?;
     }
     let read = |path: &Path| {
-        fs::read(path).map_err(|fault| format!("cannot read {}: {fault}", path.display()))
+        fs::read_to_string(path).map_err(|fault| format!("cannot read {}: {fault}", path.display()))
     };
-    let broken = |path: &Path| format!("{} is broken: remove it and start again", path.display());
-    let chain = chain(&read(&cert)?).ok_or_else(|| broken(&cert))?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&key)?).map_err(|_| broken(&key))?;
-    Ok(Pair { chain, key })
+    Identity::from_pem(&read(&cert)?, &read(&key)?).map_err(|fault| {
+        let (cert, key) = (cert.display(), key.display());
+        format!("{cert} and {key} are broken, remove both and start again: {fault}")
+    })
 }
 
-/// A self-signed certificate for this machine, valid for thirty years, and its key, as PEM.
-fn make() -> Result<(String, String), rcgen::Error> {
-    let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
-    params.distinguished_name.push(DnType::CommonName, "localhost");
-    params.distinguished_name.push(DnType::OrganizationName, "Tollgate");
-    params.subject_alt_names.push(SanType::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()));
-    params.subject_alt_names.push(SanType::IpAddress(std::net::Ipv6Addr::LOCALHOST.into()));
-    params.not_before = rcgen::date_time_ymd(2024, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2054, 1, 1);
-    let key = KeyPair::generate()?;
-    let cert = params.self_signed(&key)?;
-    Ok((cert.pem(), key.serialize_pem()))
-}
-
-/// TLS for a port of the office: the first certificate, HTTP/1.1 only.
+/// TLS for a port of the office: HTTP/1.1 only.
 ///
 /// # Errors
-/// One sentence: a certificate that cannot be loaded, or does not belong to its key.
-pub fn server(
-    settings: &Settings,
-    prefix: &Path,
-    owner: Owner,
-) -> Result<Arc<ServerConfig>, String> {
-    let mut pairs = load(settings, prefix, owner)?;
-    let pair = pairs.swap_remove(0);
-    let refused = |fault: rustls::Error| {
-        format!("{}ssl_cert does not fit {}ssl_cert_key: {fault}", owner.prefix(), owner.prefix())
-    };
+/// One sentence.
+pub fn server(names: &Arc<Names>) -> Result<Arc<ServerConfig>, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(refused)?
+        .map_err(|fault| format!("TLS cannot be set up: {fault}"))?
         .with_no_client_auth()
-        .with_single_cert(pair.chain, pair.key)
-        .map_err(refused)?;
+        .with_cert_resolver(Arc::clone(names) as Arc<_>);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -179,18 +186,34 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("ssl")).unwrap();
-        let first = load(&settings(&[]), folder.path(), Owner::Admin).unwrap();
-        let again = load(&settings(&[]), folder.path(), Owner::Admin).unwrap();
-        assert_eq!(first[0].chain, again[0].chain);
+        let read = |name: &str| fs::read(folder.path().join("ssl").join(name)).unwrap();
+        load(&settings(&[]), folder.path(), Owner::Admin).unwrap();
+        let first = read("admin-kong-default.crt");
+        load(&settings(&[]), folder.path(), Owner::Admin).unwrap();
+        assert_eq!(read("admin-kong-default.crt"), first);
         let key = folder.path().join("ssl/admin-kong-default.key");
-        assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
-        server(&settings(&[]), folder.path(), Owner::Status).unwrap();
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&key, "x").unwrap();
+        let fault = load(&settings(&[]), folder.path(), Owner::Admin).unwrap_err();
+        assert!(fault.contains("are broken, remove both and start again"), "{fault}");
+    }
+
+    #[test]
+    fn only_what_is_needed_is_loaded_and_a_broken_file_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("ssl")).unwrap();
+        let settings = settings(&[("KONG_ADMIN_LISTEN", "127.0.0.1:0")]);
+        let shown = Shown::load(&settings, folder.path()).unwrap();
+        assert!(shown.proxy.is_some() && shown.admin.is_none() && shown.status.is_none());
+        shown.reload(&settings, folder.path()).unwrap();
+        fs::write(folder.path().join("ssl/kong-default.crt"), "x").unwrap();
+        shown.reload(&settings, folder.path()).unwrap_err();
     }
 
     #[test]
     fn settings_hold_paths_pem_or_base64() {
         let folder = tempfile::tempdir().unwrap();
-        let (cert, key) = make().unwrap();
+        let (cert, key) = self_signed(&["a.test"]).unwrap();
         let path = |name: &str, text: &str| {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();
@@ -204,11 +227,12 @@ mod tests {
         }
         let fault = |cert: &str, key: &str| {
             let given = [("KONG_SSL_CERT", cert), ("KONG_SSL_CERT_KEY", key)];
-            server(&settings(&given), folder.path(), Owner::Proxy).unwrap_err()
+            load(&settings(&given), folder.path(), Owner::Proxy).unwrap_err()
         };
         assert_eq!(fault("/no/a", &key_path), "ssl_cert: failed loading certificate from /no/a");
         assert_eq!(fault(&cert_path, "hush"), "ssl_cert_key: failed loading key from ******");
-        let other = path("b.key", &make().unwrap().1);
-        assert!(fault(&cert_path, &other).starts_with("ssl_cert does not fit ssl_cert_key"));
+        let other = path("b.key", &self_signed(&["b.test"]).unwrap().1);
+        let words = "ssl_cert and ssl_cert_key: the private key does not belong to the certificate";
+        assert_eq!(fault(&cert_path, &other), words);
     }
 }

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use proxy::certificates::Shown;
 use proxy::cli::{self, Command};
 use proxy::logs::Logs;
 use proxy::node::{self, Gauges};
-use proxy::ports::{self, Serving, Tls};
+use proxy::ports::{self, Serving};
 use proxy::prefix::Prefix;
 use proxy::process::{self, Ears};
 use proxy::{greeting, keeper};
@@ -40,7 +41,7 @@ fn run(command: &Command) -> Result<(), String> {
     // 3. Every port and certificate, while a fault still costs nothing.
     let office_ports = ports::bind(&settings)?;
     let proxy_ports = ports::probe(&settings)?;
-    let tls = Tls::load(&settings, &prefix.path)?;
+    let shown = Shown::load(&settings, &prefix.path)?;
     // 4. The logs.
     let logs = Logs::start(&settings, &prefix.path)?;
     for notice in &notices {
@@ -58,13 +59,13 @@ fn run(command: &Command) -> Result<(), String> {
     let store = Arc::new(keeper::open(&prefix.path, catalogue, node, watch)?);
     // 6. The Admin API, which can be asked from here on.
     let places = greeting::places(&office_ports);
-    let serving = Serving::start(office_ports, tls, &settings, &logs, keeper::submit(&store))?;
+    let serving = Serving::start(office_ports, &shown, &settings, &logs, keeper::submit(&store))?;
     gauges.set_unready(None);
     // 7. What a person needs to know.
     let proxy: Vec<_> = proxy_ports.iter().map(|(at, listen)| (*at, listen.tls)).collect();
     cli::say(&greeting::words(&proxy, &places, &prefix.path, "without a road"));
     // 8. Wait.
-    let ending = ears.wait(|| reload(&settings, &prefix, &logs, &serving), || logs.reopen());
+    let ending = ears.wait(|| reload(&settings, &prefix, &logs, &shown), || logs.reopen());
     ears.impatient();
     // 9. Stop in the opposite order.
     log::info!("tollgate stops ({ending:?})");
@@ -76,11 +77,10 @@ fn run(command: &Command) -> Result<(), String> {
 }
 
 /// SIGHUP: certificates and log files are opened again.
-fn reload(settings: &Settings, prefix: &Prefix, logs: &Logs, serving: &Serving) {
+fn reload(settings: &Settings, prefix: &Prefix, logs: &Logs, shown: &Shown) {
     logs.reopen();
-    match Tls::load(settings, &prefix.path) {
-        Ok(tls) => serving.retrust(tls),
-        Err(fault) => log::error!("the old certificates stay: {fault}"),
+    match shown.reload(settings, &prefix.path) {
+        Ok(()) => log::info!("certificates and logs are reloaded"),
+        Err(fault) => log::error!("logs are reloaded, the old certificates stay: {fault}"),
     }
-    log::info!("certificates and logs are reloaded");
 }

@@ -10,12 +10,10 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use socket2::{Domain, Socket, Type};
 use store::admin::{Call, Reply};
 use store::conf::{Listen, Settings};
@@ -23,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use crate::certificates::{self, Owner};
+use crate::certificates::{self, Shown};
 use crate::logs::{AccessLog, Logs, Side};
 
 mod http;
@@ -134,37 +132,14 @@ fn socket(address: SocketAddr, listen: &Listen) -> std::io::Result<TcpListener> 
     Ok(socket.into())
 }
 
-/// TLS for the ports that begin with a handshake; only those need one.
-#[derive(Clone, Default)]
-pub struct Tls {
-    /// For the Admin API.
-    pub admin: Option<Arc<ServerConfig>>,
-    /// For the status listener.
-    pub status: Option<Arc<ServerConfig>>,
-}
-
-impl Tls {
-    /// Loads or makes the certificates that these settings need.
-    ///
-    /// # Errors
-    /// One sentence.
-    pub fn load(settings: &Settings, prefix: &Path) -> Result<Self, String> {
-        let needed = |name: &str, owner: Owner| {
-            let tls = settings.listen(name).iter().any(|listen| listen.tls);
-            tls.then(|| certificates::server(settings, prefix, owner)).transpose()
-        };
-        Ok(Self {
-            admin: needed("admin_listen", Owner::Admin)?,
-            status: needed("status_listen", Owner::Status)?,
-        })
-    }
-
-    fn of(&self, audience: Audience) -> Option<Arc<ServerConfig>> {
-        match audience {
-            Audience::Admin => self.admin.clone(),
-            Audience::Status => self.status.clone(),
-        }
-    }
+/// The TLS settings of a port, if connections to it begin with a handshake.
+fn tls(port: &Port, shown: &Shown) -> Result<Option<TlsAcceptor>, String> {
+    let names = match port.audience {
+        Audience::Admin => &shown.admin,
+        Audience::Status => &shown.status,
+    };
+    let Some(names) = names.as_ref().filter(|_| port.tls) else { return Ok(None) };
+    certificates::server(names).map(|config| Some(TlsAcceptor::from(config)))
 }
 
 /// What every connection shares.
@@ -182,7 +157,6 @@ struct Shared {
 /// The office's thread for ports. Dropping it does not stop it: call [`Serving::stop`].
 pub struct Serving {
     stop: watch::Sender<bool>,
-    tls: watch::Sender<Tls>,
     thread: JoinHandle<()>,
 }
 
@@ -193,7 +167,7 @@ impl Serving {
     /// One sentence: the thread could not be started.
     pub fn start(
         ports: Vec<Port>,
-        tls: Tls,
+        shown: &Shown,
         settings: &Settings,
         logs: &Logs,
         submit: Submit,
@@ -215,31 +189,27 @@ impl Serving {
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         });
         let (stop, stopped) = watch::channel(false);
-        let (tls, newest_tls) = watch::channel(tls);
-        let served: Vec<(Port, AccessLog)> = ports
-            .into_iter()
-            .map(|port| {
-                let log = logs.access(match port.audience {
+        let mut served = Vec::new();
+        for port in ports {
+            let clients = Clients {
+                audience: port.audience,
+                address: port.address,
+                tls: tls(&port, shown)?,
+                log: logs.access(match port.audience {
                     Audience::Admin => Side::Admin,
                     Audience::Status => Side::Status,
-                });
-                (port, log)
-            })
-            .collect();
+                }),
+                shared: Arc::clone(&shared),
+                stopped: stopped.clone(),
+            };
+            served.push((clients, port.socket));
+        }
         let thread = std::thread::Builder::new()
             .name("tollgate-admin".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
-                    for (port, log) in served {
-                        let clients = Clients {
-                            audience: port.audience,
-                            address: port.address,
-                            tls: port.tls.then(|| newest_tls.clone()),
-                            log,
-                            shared: Arc::clone(&shared),
-                            stopped: stopped.clone(),
-                        };
-                        tokio::spawn(clients.accept(port.socket));
+                    for (clients, socket) in served {
+                        tokio::spawn(clients.accept(socket));
                     }
                     let mut stopped = stopped;
                     let _asked = stopped.wait_for(|stop| *stop).await;
@@ -249,12 +219,7 @@ impl Serving {
                 });
             })
             .map_err(cannot)?;
-        Ok(Self { stop, tls, thread })
-    }
-
-    /// Shows other certificates to the connections that come from now on.
-    pub fn retrust(&self, tls: Tls) {
-        self.tls.send_replace(tls);
+        Ok(Self { stop, thread })
     }
 
     /// Takes no more calls, lets open ones finish for at most a second, and ends the thread.
@@ -268,8 +233,7 @@ impl Serving {
 struct Clients {
     audience: Audience,
     address: SocketAddr,
-    /// The newest TLS settings, if connections begin with a handshake.
-    tls: Option<watch::Receiver<Tls>>,
+    tls: Option<TlsAcceptor>,
     log: AccessLog,
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
@@ -308,17 +272,15 @@ impl Clients {
         let _slower = stream.set_nodelay(true);
         let caller = http::Caller { audience: self.audience, ip, log: self.log.sibling() };
         let (shared, stopped) = (Arc::clone(&self.shared), self.stopped.clone());
-        let Some(newest) = &self.tls else {
+        let Some(tls) = self.tls.clone() else {
             tokio::spawn(async move {
                 http::connection(stream, caller, shared, stopped).await;
                 drop(place);
             });
             return;
         };
-        let Some(config) = newest.borrow().of(self.audience) else { return };
         tokio::spawn(async move {
-            let handshake = TlsAcceptor::from(config).accept(stream);
-            match tokio::time::timeout(HANDSHAKE_WAIT, handshake).await {
+            match tokio::time::timeout(HANDSHAKE_WAIT, tls.accept(stream)).await {
                 Ok(Ok(stream)) => http::connection(stream, caller, shared, stopped).await,
                 Ok(Err(fault)) => {
                     log::debug!(target: "admin", "{ip}: the TLS handshake failed: {fault}");
@@ -346,6 +308,8 @@ mod tests {
         ports: Vec<SocketAddr>,
         logs: Logs,
         folder: tempfile::TempDir,
+        shown: Shown,
+        settings: Settings,
     }
 
     fn start(pairs: &[(&str, &str)]) -> Running {
@@ -364,14 +328,14 @@ mod tests {
         let logs = Logs::start(&settings, folder.path()).unwrap();
         let ports = bind(&settings).unwrap();
         std::fs::create_dir(folder.path().join("ssl")).unwrap();
-        let tls = Tls::load(&settings, folder.path()).unwrap();
+        let shown = Shown::load(&settings, folder.path()).unwrap();
         let addresses = ports.iter().map(|port| port.address).collect();
         let submit: Submit = Arc::new(|call, tell| {
             let words = format!("{} {} {} {}", call.method, call.path, call.query, call.body.len());
             std::thread::spawn(move || tell(Reply::message(200, &words)));
         });
-        let serving = Serving::start(ports, tls, &settings, &logs, submit).unwrap();
-        Running { serving, ports: addresses, logs, folder }
+        let serving = Serving::start(ports, &shown, &settings, &logs, submit).unwrap();
+        Running { serving, ports: addresses, logs, folder, shown, settings }
     }
 
     /// Sends bytes to a port and reads to the end.
@@ -441,12 +405,12 @@ mod tests {
             String::from_utf8(answer).unwrap()
         };
         assert!(ask("admin-kong-default.crt").contains(r#"{"message":"GET /tls  0"}"#));
-        let env = [("KONG_STATUS_LISTEN".to_owned(), "127.0.0.1:0 ssl".to_owned())];
-        let other = Settings::of(None, env.into_iter()).unwrap().0;
-        let status = Tls::load(&other, folder).unwrap().status;
-        running.serving.retrust(Tls { admin: status, status: None });
-        assert_eq!(ask("admin-kong-default.crt"), "", "the old one is not shown any more");
-        assert!(ask("status-kong-default.crt").contains("GET /tls"));
+        let before = std::fs::read(folder.join("ssl/admin-kong-default.crt")).unwrap();
+        std::fs::remove_file(folder.join("ssl/admin-kong-default.crt")).unwrap();
+        running.shown.reload(&running.settings, folder).unwrap();
+        assert!(ask("admin-kong-default.crt").contains("GET /tls"), "the new one is shown");
+        std::fs::write(folder.join("ssl/old.crt"), before).unwrap();
+        assert_eq!(ask("old.crt"), "", "the old one is not");
         running.serving.stop();
     }
 
