@@ -111,7 +111,6 @@ pub(crate) fn begin_cached() {
 }
 
 /// From here on this thread's time is what `set_virtual` says.
-#[allow(dead_code)] // until the scripted driver calls it
 pub(crate) fn begin_virtual(now_us: u64, wall_us: u64) {
     CLOCK.with(|clock| {
         clock.source.set(Source::Virtual);
@@ -122,7 +121,6 @@ pub(crate) fn begin_virtual(now_us: u64, wall_us: u64) {
 }
 
 /// Moves virtual time; never back.
-#[allow(dead_code)] // until the scripted driver calls it
 pub(crate) fn set_virtual(now_us: u64) {
     CLOCK.with(|clock| clock.now_us.set(now_us.max(clock.now_us.get())));
 }
@@ -272,15 +270,6 @@ pub(crate) async fn tick_forever() {
     }
 }
 
-/// When the wheel wants the next look, in `now_us`; nothing while it is empty.
-#[allow(dead_code)] // until the scripted driver calls it
-pub(crate) fn next_tick_us() -> Option<u64> {
-    WHEEL.with(|wheel| {
-        let wheel = wheel.borrow();
-        (wheel.hanging > 0).then(|| (wheel.looked_at + 1) * TICK_US)
-    })
-}
-
 /// A time until which a connection must have made progress.
 ///
 /// A missed deadline closes the connection both ways, so that whatever is pending on it ends: a
@@ -369,6 +358,10 @@ mod tests {
         fire_due();
     }
 
+    fn hanging() -> usize {
+        WHEEL.with(|wheel| wheel.borrow().hanging)
+    }
+
     const START_US: u64 = 5_000_000;
 
     fn begin() {
@@ -408,7 +401,7 @@ mod tests {
         other.disarm();
         at(START_US + 20_000_000);
         assert!(!other.missed());
-        assert_eq!(next_tick_us(), None, "nothing hangs, so nothing ticks");
+        assert_eq!(hanging(), 0, "nothing hangs, so nothing ticks");
     }
 
     #[test]
@@ -419,11 +412,10 @@ mod tests {
             deadline.arm(60_000);
             deadline.arm(1_000);
         }
-        let hanging = WHEEL.with(|wheel| wheel.borrow().hanging);
-        assert!(hanging <= 2, "{hanging} entries for one deadline");
+        assert!(hanging() <= 2, "{} entries for one deadline", hanging());
         drop(deadline);
         at(START_US + 10_000_000);
-        assert_eq!(next_tick_us(), None);
+        assert_eq!(hanging(), 0);
     }
 
     #[test]

@@ -15,7 +15,7 @@
 
 mod bell;
 mod monoio;
-mod script;
+pub mod script;
 
 use crate::buffers::{Page, Pages};
 use crate::clock;
@@ -281,7 +281,6 @@ pub struct Listener(ListenerOf);
 
 enum ListenerOf {
     Monoio(monoio::Listener),
-    #[allow(dead_code)] // until the scripted driver has listeners
     Script(script::Listener),
 }
 
@@ -329,7 +328,6 @@ impl Reader {
     }
 
     /// What ends this connection.
-    #[allow(unreachable_code)] // until the scripted driver has connections
     pub fn closer(&self) -> Closer {
         Closer(match &self.0 {
             ReaderOf::Monoio(reader) => CloserOf::Monoio(reader.closer()),
@@ -363,7 +361,6 @@ impl Writer {
     }
 
     /// What ends this connection.
-    #[allow(unreachable_code)] // until the scripted driver has connections
     pub fn closer(&self) -> Closer {
         Closer(match &self.0 {
             WriterOf::Monoio(writer) => CloserOf::Monoio(writer.closer()),
@@ -428,6 +425,18 @@ impl Listener {
             }
         }
     }
+}
+
+/// Listens on `addr` with this core alone; port 0 is one of the driver's choice. The listeners of
+/// the gateway are bound by `cores`, before any core runs.
+///
+/// # Errors
+/// When the address cannot be bound, or no core runs on this thread.
+pub fn listen(addr: SocketAddr) -> Result<Listener> {
+    if on_script() {
+        return Ok(Listener(ListenerOf::Script(script::Listener::new(addr)?)));
+    }
+    Listener::new(std::net::TcpListener::bind(addr)?)
 }
 
 async fn connect_to(to: &Target<'_>, options: &ConnectOptions) -> Result<(Reader, Writer)> {

@@ -7,7 +7,7 @@
 
 use runtime::buffers::{Page, Pages, Piece};
 use runtime::clock;
-use runtime::io::{self, ConnectOptions, IoChoice, IoKind, Listener};
+use runtime::io::{self, ConnectOptions, IoChoice, IoKind, Listener, script};
 use runtime::tls::{self, Acceptor, AcceptorPlan, Connector, ConnectorPlan, Identity, Names};
 use runtime::wire::{WireReader, WireWriter};
 use std::cell::Cell;
@@ -16,15 +16,12 @@ use std::rc::Rc;
 
 const STREAM_BYTES: usize = 6 * 1024 * 1024 + 123;
 
-/// A port that is free now, outside the range that the kernel gives to connecting sockets.
+/// Listens where nobody else does; below the ports that the kernel gives to connecting sockets.
 fn listener() -> Listener {
     let first = 21_000 + (std::process::id() % 4_000) as u16;
-    for port in first..first + 2_000 {
-        if let Ok(socket) = std::net::TcpListener::bind(("127.0.0.1", port)) {
-            return Listener::new(socket).expect("the core takes the listener");
-        }
-    }
-    panic!("no free port");
+    let mut ports = first..first + 2_000;
+    let free = ports.find_map(|port| io::listen(([127, 0, 0, 1], port).into()).ok());
+    free.expect("a free port")
 }
 
 /// The byte at `place` of the stream with `key`.
@@ -183,4 +180,21 @@ fn a_busy_tunnel_over_tls_on_epoll() {
 #[test]
 fn a_busy_tunnel_over_tls_on_io_uring() {
     on_io_uring(tls());
+}
+
+fn on_script(tls: &Tls) {
+    for seed in 0..2 {
+        let done = script::run(&script::Plan::rough(seed), body(tls.clone()));
+        done.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
+#[test]
+fn a_busy_tunnel_on_script() {
+    on_script(&None);
+}
+
+#[test]
+fn a_busy_tunnel_over_tls_on_script() {
+    on_script(&tls());
 }

@@ -5,8 +5,9 @@
 //! only look at the flag. The eventfd is polled like a socket and read without blocking: monoio's
 //! own files would block the whole core on epoll.
 
-use super::{Error, ErrorKind, Result, kind, monoio};
+use super::{Error, ErrorKind, IoKind, Result, kind, monoio, script};
 use rustix::event::{EventfdFlags, eventfd};
+use std::future::poll_fn;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +41,11 @@ impl Bell {
         }
     }
 
+    /// Whether it has been rung and not yet heard.
+    pub(super) fn is_rung(&self) -> bool {
+        self.0.rung.load(Ordering::Acquire)
+    }
+
     /// Makes the bell ready to be rung again. Look into the queues after it, never before.
     fn hush(&self) {
         let _ = rustix::io::read(&self.0.fd, &mut [0_u8; 8]);
@@ -49,12 +55,13 @@ impl Bell {
     /// Listens on this core.
     ///
     /// # Errors
-    /// When descriptors have run out or no core with a kernel runs on this thread.
+    /// When descriptors have run out or no core runs on this thread.
     pub fn listen_on_core(&self) -> Result<CoreEar> {
         if kind().is_none() {
             return Err(ErrorKind::Unsupported.into());
         }
-        let poll = monoio::Pollable::new(self.0.fd.try_clone()?)?;
+        let on_kernel = kind() != Some(IoKind::Script);
+        let poll = on_kernel.then(|| monoio::Pollable::new(self.0.fd.try_clone()?)).transpose()?;
         Ok(CoreEar { bell: self.clone(), poll })
     }
 
@@ -88,14 +95,18 @@ impl Bell {
 /// The listening side on a core.
 pub struct CoreEar {
     bell: Bell,
-    poll: monoio::Pollable,
+    /// Absent where there is no kernel to poll.
+    poll: Option<monoio::Pollable>,
 }
 
 impl CoreEar {
     /// Waits for a ring; look into the queues after it. May be dropped.
     pub async fn heard(&mut self) {
-        // A fault of the poll cannot be told from a ring: both make the caller look.
-        let _ = self.poll.readable().await;
+        match &mut self.poll {
+            // A fault of the poll cannot be told from a ring: both make the caller look.
+            Some(poll) => drop(poll.readable().await),
+            None => poll_fn(|cx| script::bell_rung(&self.bell, cx.waker())).await,
+        }
         self.bell.hush();
     }
 }
