@@ -37,8 +37,12 @@ use serde_json::{Value as Json, json};
 /// [`Reply::body_too_large`]. Kong: `nginx_admin_client_max_body_size=10m`.
 pub const ADMIN_BODY_BYTES_MAX: usize = 10 << 20;
 
-/// Most arguments that one query or one form may have, as in Kong.
+/// Most arguments that one query or one form may have, as in Kong; and most names in one JSON
+/// object, where Kong knows no bound.
 pub const ADMIN_ARGUMENTS_MAX: usize = 1000;
+
+/// Most values in one JSON body: a list of addresses may be long, but each costs memory.
+pub const ADMIN_VALUES_MAX: usize = 500_000;
 
 /// Deepest nesting that the names of form arguments may ask for (`a.b[c].d` is 4).
 pub const ADMIN_ARGUMENT_DEPTH_MAX: usize = 32;

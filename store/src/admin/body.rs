@@ -3,7 +3,7 @@
 use super::coerce::coerce;
 use super::form::{Unreadable, nest, pairs};
 use super::multipart::{self, media_type};
-use super::{ADMIN_BODY_BYTES_MAX, Call, Reply};
+use super::{ADMIN_ARGUMENTS_MAX, ADMIN_BODY_BYTES_MAX, ADMIN_VALUES_MAX, Call, Reply};
 use crate::schema::{Catalogue, Entity};
 use crate::value::Value;
 use serde_json::{Map, Value as Json};
@@ -68,10 +68,43 @@ fn unsupported() -> Reply {
 
 /// Kong answers 500 to an array or a plain value; that is an accident nobody should copy.
 fn json(body: &[u8]) -> Result<Sent, Reply> {
+    if values(body) > ADMIN_VALUES_MAX {
+        return Err(Unreadable::TooMany.into());
+    }
     match serde_json::from_slice(body) {
-        Ok(Json::Object(fields)) => Ok(Sent { fields, typed: true }),
+        Ok(Json::Object(fields)) => {
+            if fields.len() > ADMIN_ARGUMENTS_MAX || fields.values().any(is_wide) {
+                return Err(Unreadable::TooMany.into());
+            }
+            Ok(Sent { fields, typed: true })
+        }
         Ok(_) => Err(Reply::message(400, "JSON body must be an object")),
         Err(_) => Err(Unreadable::NotJson.into()),
+    }
+}
+
+/// How many values a JSON text has at most, without reading it: each but the first of its list or
+/// object stands behind a comma, the first behind a bracket.
+fn values(body: &[u8]) -> usize {
+    let (mut count, mut quoted, mut escaped) = (0, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' | b'[' | b'{' if !quoted => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+/// Whether an object in it has more names than anything real. Depth is bounded by the parser.
+fn is_wide(value: &Json) -> bool {
+    match value {
+        Json::Array(items) => items.iter().any(is_wide),
+        Json::Object(fields) => fields.len() > ADMIN_ARGUMENTS_MAX || fields.values().any(is_wide),
+        _ => false,
     }
 }
 
@@ -106,7 +139,7 @@ mod tests {
         refused(Some("application/json"), b"", 400, parse);
         refused(Some("application/json"), b"{\"host\": ", 400, parse);
         refused(Some("application/json; charset=utf-8"), b"{} {}", 400, parse);
-        refused(Some("application/json"), &b"[".repeat(1 << 20), 400, parse);
+        refused(Some("application/json"), &b"[".repeat(1 << 18), 400, parse);
         refused(Some("application/json"), b"\xff", 400, parse);
         for body in ["[1]", "\"x\"", "null", "1"] {
             let words = "JSON body must be an object";
@@ -114,6 +147,13 @@ mod tests {
         }
         refused(Some("text/plain"), b"host=a", 415, "Unsupported media type");
         refused(None, b"host=a", 415, "Unsupported media type");
+        let many = format!("{{\"a\": [{}1]}}", "1,".repeat(ADMIN_VALUES_MAX));
+        refused(Some("application/json"), many.as_bytes(), 400, "Too many arguments");
+        let names: Vec<_> = (0..1001).map(|number| format!("\"{number}\":1")).collect();
+        let wide = format!("{{{}}}", names.join(","));
+        refused(Some("application/json"), wide.as_bytes(), 400, "Too many arguments");
+        let wide = format!("{{\"a\":[{wide}]}}");
+        refused(Some("application/json"), wide.as_bytes(), 400, "Too many arguments");
         let many = "a&".repeat(1001);
         let form = Some("application/x-www-form-urlencoded");
         refused(form, many.as_bytes(), 400, "Too many arguments");
@@ -125,6 +165,12 @@ mod tests {
         let call = call(Some("application/json"), b"{}").header("content-type", b"text/plain");
         let reply = read(&call).expect_err("refused");
         assert_eq!(reply.body, b"Multiple Content-Type headers not allowed");
+    }
+
+    #[test]
+    fn values_are_counted_outside_of_texts() {
+        assert_eq!(values(br#"{"a,[{": "b\",[", "c": [1, 2, {}]}"#), 6);
+        assert_eq!(values(b""), 0);
     }
 
     #[track_caller]
