@@ -180,8 +180,11 @@ fn check(conf: Option<&Path>) -> ExitCode {
     };
     match settings(&command) {
         Ok((_, notices)) => {
-            let notices: String = notices.iter().map(|notice| format!("{notice}\n")).collect();
-            say(&format!("{notices}configuration at {found} is valid\n"));
+            let mut out = std::io::stderr().lock();
+            for notice in &notices {
+                let _written = writeln!(out, "{notice}");
+            }
+            say(&format!("configuration at {found} is valid\n"));
             ExitCode::SUCCESS
         }
         Err(faults) => {

@@ -19,13 +19,14 @@ fn url(address: SocketAddr, tls: bool) -> String {
 }
 
 /// The words. `proxy` are the proxy's addresses and whether they speak TLS; `engine` tells how
-/// many cores run on what.
+/// many cores run on what; `notices` are what the settings gave rise to say.
 #[must_use]
 pub fn words(
     proxy: &[(SocketAddr, bool)],
     ports: &[(Audience, SocketAddr, bool)],
     prefix: &Path,
     engine: &str,
+    notices: &[String],
 ) -> String {
     let of = |audience: Audience| -> Vec<String> {
         let own = ports.iter().filter(|(other, ..)| *other == audience);
@@ -39,6 +40,9 @@ pub fn words(
         let _written = writeln!(out, "  {name:<7} {urls}");
     }
     let _written = writeln!(out, "  {:<7} {}", "prefix", prefix.display());
+    for notice in notices {
+        let _written = writeln!(out, "Note: {notice}");
+    }
     if let Some(admin) = admin.first() {
         let _written = writeln!(
             out,
@@ -64,13 +68,14 @@ mod tests {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         let proxy = [(at("0.0.0.0:8000"), false), (at("[::]:8443"), true)];
         let ports = [(Audience::Admin, at("127.0.0.1:8001"), false)];
-        let words = words(&proxy, &ports, Path::new("/p"), "2 cores on epoll");
+        let words = words(&proxy, &ports, Path::new("/p"), "2 cores on epoll", &["x".to_owned()]);
         let expected = format!(
             "tollgate {VERSION} is ready: 2 cores on epoll\n  \
              proxy   http://127.0.0.1:8000  https://[::1]:8443\n  \
              admin   http://127.0.0.1:8001\n  \
              status  off\n  \
              prefix  /p\n\
+             Note: x\n\
              Add a first service:\n  curl -i -X POST http://127.0.0.1:8001/services \
              --data name=example_service --data url=http://httpbin.konghq.com\n"
         );

@@ -63,7 +63,7 @@ fn run(command: &Command) -> Result<(), String> {
     gauges.set_unready(None);
     // 7. What a person needs to know.
     let proxy: Vec<_> = proxy_ports.iter().map(|(at, listen)| (*at, listen.tls)).collect();
-    cli::say(&greeting::words(&proxy, &places, &prefix.path, "without a road"));
+    cli::say(&greeting::words(&proxy, &places, &prefix.path, "without a road", &notices));
     // 8. Wait.
     let ending = ears.wait(|| reload(&settings, &prefix, &logs, &shown), || logs.reopen());
     ears.impatient();
