@@ -14,6 +14,7 @@ mod coerce;
 mod form;
 mod multipart;
 mod node;
+mod openapi;
 mod page;
 mod path;
 mod place;
@@ -42,7 +43,7 @@ pub const ADMIN_BODY_BYTES_MAX: usize = 10 << 20;
 pub const ADMIN_ARGUMENTS_MAX: usize = 1000;
 
 /// Most values in one JSON body: a list of addresses may be long, but each costs memory.
-pub const ADMIN_VALUES_MAX: usize = 500_000;
+pub const ADMIN_VALUES_MAX: usize = 200_000;
 
 /// Deepest nesting that the names of form arguments may ask for (`a.b[c].d` is 4).
 pub const ADMIN_ARGUMENT_DEPTH_MAX: usize = 32;
@@ -115,6 +116,11 @@ impl Fixture<'_, '_> {
         let name = hit.parameter(0);
         match fixed {
             Fixed::Root => Ok(node::root(self.node, self.store)),
+            Fixed::OpenApi => {
+                let version = &self.node.facts.version;
+                let document = openapi::document(self.store.catalogue(), self.places, version);
+                Ok(Reply::json(200, &document))
+            }
             Fixed::Status => node::status(self.node, &self.call.query),
             Fixed::Ready => Ok(node::ready(self.node)),
             Fixed::StatusDns => {

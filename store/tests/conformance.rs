@@ -7,6 +7,8 @@
 
 #[path = "replay/case.rs"]
 mod case;
+#[path = "replay/document.rs"]
+mod document;
 #[path = "replay/gateway.rs"]
 mod gateway;
 #[path = "replay/hostile.rs"]

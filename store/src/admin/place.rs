@@ -49,6 +49,8 @@ pub(super) struct Link {
 pub(super) enum Fixed {
     /// What this gateway is.
     Root,
+    /// This API in the words of generic tools.
+    OpenApi,
     /// How it does.
     Status,
     /// Whether it can serve.
@@ -111,6 +113,7 @@ const FIXED: &[(&str, Fixed, &[Method])] = &[
     ("/filter-chains/{filter_chains}", Fixed::Wasm, ROW),
     ("/filter-chains/{filter_chains}/route", Fixed::Wasm, ROW),
     ("/filter-chains/{filter_chains}/service", Fixed::Wasm, ROW),
+    ("/openapi.json", Fixed::OpenApi, GET),
     ("/plugins/enabled", Fixed::PluginsEnabled, GET),
     ("/plugins/schema/{name}", Fixed::PluginConfigSchema, GET),
     ("/routes/{routes}/filter-chains", Fixed::Wasm, LIST),
@@ -227,10 +230,18 @@ impl Places {
         Some(Hit { place: found.place, methods: found.methods, parameters })
     }
 
-    /// All paths, sorted segment by segment.
+    /// Every path with what it stands for and what may be done there.
+    pub(super) fn each(&self) -> impl Iterator<Item = (String, Place, &'static [Method])> {
+        self.0
+            .iter()
+            .map(|known| (format!("/{}", known.segments.join("/")), known.place, known.methods))
+    }
+
+    /// All of Kong's paths, sorted segment by segment.
     pub(super) fn paths(&self) -> Vec<String> {
-        let shown =
-            self.0.iter().filter(|known| !matches!(known.place, Place::Fixed(Fixed::Ready)));
+        let ours =
+            |known: &&Endpoint| matches!(known.place, Place::Fixed(Fixed::Ready | Fixed::OpenApi));
+        let shown = self.0.iter().filter(|known| !ours(known));
         let mut all: Vec<_> = shown.map(|known| &known.segments).collect();
         all.sort_unstable();
         all.into_iter().map(|segments| format!("/{}", segments.join("/"))).collect()

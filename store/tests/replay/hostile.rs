@@ -1,5 +1,6 @@
 //! Calls of any content: no panic, no 5xx, and what is answered is well formed.
 
+use super::document::Document;
 use super::suite::Gateway;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -162,19 +163,20 @@ pub(crate) fn throw(count: u32, mut gateway: Gateway) {
     for seed in seeds() {
         assert_eq!(gateway(seed).status, 201);
     }
+    let document = Document::of(&mut *gateway);
     let gateway = std::cell::RefCell::new(gateway);
     let mut runner =
         TestRunner::new(Config { cases: count, failure_persistence: None, ..Config::default() });
     let thrown = runner.run(&calls(), |call| {
         let reply = (gateway.borrow_mut())(call.clone());
-        check(&call, &reply)
+        check(&call, &reply, &document)
     });
     if let Err(fault) = thrown {
         panic!("{fault}");
     }
 }
 
-fn check(call: &Call, reply: &Reply) -> Result<(), TestCaseError> {
+fn check(call: &Call, reply: &Reply, document: &Document) -> Result<(), TestCaseError> {
     let dns = call.path.starts_with("/status/dns");
     prop_assert!(reply.status < 500 || dns && reply.status == 501, "{:?}", reply);
     prop_assert!(reply.status >= 200);
@@ -188,6 +190,7 @@ fn check(call: &Call, reply: &Reply) -> Result<(), TestCaseError> {
         prop_assert!(body.is_ok_and(|body| body.is_object()));
         let length = reply.body.len().to_string();
         prop_assert_eq!(reply.header("content-length"), Some(length.as_str()));
+        prop_assert_eq!(document.broken(call, reply), None);
     }
     Ok(())
 }
