@@ -4,6 +4,7 @@
 
 use crate::fault::Fault;
 use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeMap;
 
 /// What is wrong with one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Wrong {
 /// What is wrong with an object: its fields, and the object as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    fields: Vec<(String, Wrong)>,
+    fields: BTreeMap<String, Wrong>,
     whole: Vec<String>,
 }
 
@@ -50,7 +51,7 @@ impl Faults {
 
     /// The object as a whole is wrong.
     pub fn whole(text: impl Into<String>) -> Self {
-        Self { fields: Vec::new(), whole: vec![text.into()] }
+        Self { fields: BTreeMap::new(), whole: vec![text.into()] }
     }
 
     /// Whether nothing is wrong.
@@ -60,11 +61,7 @@ impl Faults {
 
     /// Puts the fault of a field, in place of an earlier one.
     pub fn set(&mut self, field: &str, wrong: impl Into<Wrong>) {
-        let wrong = wrong.into();
-        match self.fields.iter_mut().find(|(name, _)| name == field) {
-            Some((_, earlier)) => *earlier = wrong,
-            None => self.fields.push((field.to_owned(), wrong)),
-        }
+        self.fields.insert(field.to_owned(), wrong.into());
     }
 
     /// Puts the fault of a field by its dotted path, in place of an earlier one.
@@ -72,11 +69,11 @@ impl Faults {
     /// A sentence on the way down gives way to the deeper fault.
     pub fn set_path(&mut self, path: &str, wrong: impl Into<Wrong>) {
         let Some((first, rest)) = path.split_once('.') else { return self.set(path, wrong) };
-        if !matches!(self.get(first), Some(Wrong::Fields(_))) {
-            self.set(first, Wrong::Fields(Self::new()));
+        let slot = self.fields.entry(first.to_owned()).or_insert(Wrong::Fields(Self::new()));
+        if !matches!(slot, Wrong::Fields(_)) {
+            *slot = Wrong::Fields(Self::new());
         }
-        let inner = self.fields.iter_mut().find(|(name, _)| name == first);
-        if let Some((_, Wrong::Fields(inner))) = inner {
+        if let Wrong::Fields(inner) = slot {
             inner.set_path(rest, wrong);
         }
     }
@@ -88,7 +85,7 @@ impl Faults {
 
     /// The fault of a field.
     pub fn get(&self, field: &str) -> Option<&Wrong> {
-        self.fields.iter().find(|(name, _)| name == field).map(|(_, wrong)| wrong)
+        self.fields.get(field)
     }
 
     /// As the `fields` of an answer.
