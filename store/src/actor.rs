@@ -20,7 +20,6 @@ use crate::backend::{Backend, BackendFault};
 use crate::check::{Facts, Faults};
 use crate::schema::Catalogue;
 use crate::snapshot::{Change, Tables};
-use crate::value::Row;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -157,15 +156,28 @@ fn load(
     backend: &mut dyn Backend,
     catalogue: &Catalogue,
 ) -> Result<(Tables, Vec<Change>), BackendFault> {
-    let mut rows = Vec::new();
-    backend.load(catalogue, &mut |row| rows.push(Arc::new(row)))?;
-    let mut tables = Tables::build(catalogue, &rows).map_err(|(row, taken)| {
-        let (name, id) = (row.entity().name, row.id());
-        BackendFault(format!("the database contradicts itself: {name} {id}: {taken}"))
+    let mut tables = Tables::new(catalogue);
+    let mut changes = Vec::new();
+    let mut twice = None;
+    backend.load(catalogue, &mut |row| {
+        let row = Arc::new(row);
+        match tables.put(&row) {
+            Ok(_) => {
+                changes.push(Change { entity: row.entity(), before: None, after: Some(row) });
+            }
+            Err(taken) => {
+                let words = format!("{} {}: {taken:?} is in it twice", row.entity().name, row.id());
+                twice.get_or_insert(words);
+            }
+        }
     })?;
-    tables.set_number(1);
-    let change = |row: Arc<Row>| Change { entity: row.entity(), before: None, after: Some(row) };
-    Ok((tables, rows.into_iter().map(change).collect()))
+    match twice {
+        Some(words) => Err(BackendFault(format!("the database contradicts itself: {words}"))),
+        None => {
+            tables.set_number(1);
+            Ok((tables, changes))
+        }
+    }
 }
 
 /// All that the store's thread owns.

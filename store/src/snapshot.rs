@@ -17,7 +17,6 @@ mod table;
 
 use crate::schema::{Catalogue, Entity};
 use crate::value::{Row, Value};
-use std::fmt;
 use std::sync::Arc;
 use table::Table;
 use uuid::Uuid;
@@ -49,33 +48,11 @@ pub enum Taken {
     Key,
 }
 
-impl fmt::Display for Taken {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Field(name) => write!(formatter, "another row has its {name}"),
-            Self::Key => formatter.write_str("another row has its cache key"),
-        }
-    }
-}
-
 impl Tables {
     /// Empty tables of all entities.
     pub fn new(catalogue: &Catalogue) -> Self {
         let tables = catalogue.entities.iter().map(|entity| Arc::new(Table::new(entity)));
         Self { number: 0, tables: tables.collect() }
-    }
-
-    /// Tables of these rows, in a fraction of the time that putting them in would take.
-    ///
-    /// # Errors
-    /// The first row that has what another one has already. Rows of unknown entities are left out.
-    pub fn build(catalogue: &Catalogue, rows: &[Arc<Row>]) -> Result<Self, (Arc<Row>, Taken)> {
-        let build = |entity: &&'static Entity| {
-            let own = rows.iter().filter(|row| row.entity() == *entity);
-            Table::build(entity, &own.cloned().collect::<Vec<_>>()).map(Arc::new)
-        };
-        let tables: Result<Vec<_>, _> = catalogue.entities.iter().map(build).collect();
-        Ok(Self { number: 0, tables: tables?.into() })
     }
 
     /// Number of the last change in it.

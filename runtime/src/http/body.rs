@@ -83,7 +83,7 @@ pub fn expects_continue(request: &Request) -> bool {
             .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
 
-fn declared_length<'v>(
+pub(crate) fn declared_length<'v>(
     mut values: impl Iterator<Item = &'v [u8]>,
 ) -> Result<Option<u64>, HeadFault> {
     match (values.next(), values.next()) {

@@ -19,7 +19,7 @@ pub use fault::HeadFault;
 pub use fields::{FIELDS_BYTES_MAX, Fields, Known, Seen};
 pub use target::{check_host, check_target};
 
-pub(crate) use fields::{is_token, push_clean};
+pub(crate) use fields::{is_disguised, is_odd, is_token, push_clean};
 pub(crate) use target::push_target;
 
 use httparse::{Error, Header, Status};
@@ -261,7 +261,7 @@ fn version(minor: Option<u8>) -> Version {
 }
 
 /// nginx's methods: upper-case letters, `-` and `_`; CONNECT and TRACE are not served.
-fn check_method(method: &str) -> Result<(), HeadFault> {
+pub(crate) fn check_method(method: &str) -> Result<(), HeadFault> {
     match method {
         "GET" | "POST" | "PUT" | "DELETE" | "HEAD" | "PATCH" | "OPTIONS" => Ok(()),
         "CONNECT" => Err(HeadFault::Connect),
@@ -302,10 +302,10 @@ fn load_fields(
             return Err(HeadFault::FieldTooLong);
         }
         if role == Role::Server {
-            if fields::is_odd(name) {
+            if is_odd(name) {
                 continue;
             }
-            if fields::is_disguised(name) {
+            if is_disguised(name) {
                 return Err(HeadFault::Disguised);
             }
         }

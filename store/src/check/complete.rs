@@ -6,7 +6,6 @@
 use super::{Facts, Faults, Mode, fields};
 use crate::schema::{Catalogue, Deprecation, Expand, Field, Kind, Shape, Shorthand};
 use crate::value::Value;
-use std::collections::HashSet;
 
 /// The fields that an object of this entity has, given its variant.
 pub(super) struct Fields<'a> {
@@ -151,13 +150,19 @@ fn list(
 
 /// Kong compares the items of a set as Lua does: tables are never the same.
 fn without_doubles(items: Vec<Value>) -> Vec<Value> {
-    let (mut texts, mut numbers, mut flags) = (HashSet::new(), HashSet::new(), HashSet::new());
-    let mut is_new = |item: &Value| match item {
-        Value::Text(text) => texts.insert(text.clone()),
-        Value::Flag(flag) => flags.insert(*flag),
-        other => other.as_number().is_none_or(|number| numbers.insert(number.to_bits())),
-    };
-    items.into_iter().filter(|item| is_new(item)).collect()
+    let mut kept: Vec<Value> = Vec::with_capacity(items.len());
+    let mut seen = std::collections::HashSet::new();
+    for item in items {
+        let is_new = match &item {
+            Value::Text(text) => seen.insert(text.clone()),
+            Value::Map(_) | Value::List(_) | Value::Record(_) => true,
+            other => !kept.contains(other),
+        };
+        if is_new {
+            kept.push(item);
+        }
+    }
+    kept
 }
 
 fn auto(field: &Field, given: Option<Value>, mode: Mode, facts: &mut Facts<'_>) -> Option<Value> {
@@ -263,11 +268,9 @@ fn clash(gone: &Deprecation, name: &str, given: &Value, input: &Value) -> Option
 /// Lays a patch over a row: records merge, everything else is replaced.
 pub(super) fn merge(shape: Shape, patch: Value, row: Value, known: &Fields<'_>) -> Value {
     let (Value::Map(patch), Value::Map(mut row)) = (patch, row) else { return Value::Null };
-    // Names in a patch are there once, so what it has added is not looked through again.
-    let rows = row.len();
     for (name, value) in patch {
         let field = known.named(&name).or_else(|| shape.field(&name).copied());
-        let slot = row.iter_mut().take(rows).find(|(known, _)| *known == name);
+        let slot = row.iter_mut().find(|(known, _)| *known == name);
         let Some((_, old)) = slot else {
             row.push((name, value));
             continue;

@@ -4,7 +4,6 @@
 
 use crate::fault::Fault;
 use serde_json::{Map, Value as Json, json};
-use std::collections::BTreeMap;
 
 /// What is wrong with one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub enum Wrong {
 /// What is wrong with an object: its fields, and the object as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    fields: BTreeMap<String, Wrong>,
+    fields: Vec<(String, Wrong)>,
     whole: Vec<String>,
 }
 
@@ -51,7 +50,7 @@ impl Faults {
 
     /// The object as a whole is wrong.
     pub fn whole(text: impl Into<String>) -> Self {
-        Self { fields: BTreeMap::new(), whole: vec![text.into()] }
+        Self { fields: Vec::new(), whole: vec![text.into()] }
     }
 
     /// Whether nothing is wrong.
@@ -61,7 +60,11 @@ impl Faults {
 
     /// Puts the fault of a field, in place of an earlier one.
     pub fn set(&mut self, field: &str, wrong: impl Into<Wrong>) {
-        self.fields.insert(field.to_owned(), wrong.into());
+        let wrong = wrong.into();
+        match self.fields.iter_mut().find(|(name, _)| name == field) {
+            Some((_, earlier)) => *earlier = wrong,
+            None => self.fields.push((field.to_owned(), wrong)),
+        }
     }
 
     /// Puts the fault of a field by its dotted path, in place of an earlier one.
@@ -69,11 +72,11 @@ impl Faults {
     /// A sentence on the way down gives way to the deeper fault.
     pub fn set_path(&mut self, path: &str, wrong: impl Into<Wrong>) {
         let Some((first, rest)) = path.split_once('.') else { return self.set(path, wrong) };
-        let slot = self.fields.entry(first.to_owned()).or_insert(Wrong::Fields(Self::new()));
-        if !matches!(slot, Wrong::Fields(_)) {
-            *slot = Wrong::Fields(Self::new());
+        if !matches!(self.get(first), Some(Wrong::Fields(_))) {
+            self.set(first, Wrong::Fields(Self::new()));
         }
-        if let Wrong::Fields(inner) = slot {
+        let inner = self.fields.iter_mut().find(|(name, _)| name == first);
+        if let Some((_, Wrong::Fields(inner))) = inner {
             inner.set_path(rest, wrong);
         }
     }
@@ -85,7 +88,7 @@ impl Faults {
 
     /// The fault of a field.
     pub fn get(&self, field: &str) -> Option<&Wrong> {
-        self.fields.get(field)
+        self.fields.iter().find(|(name, _)| name == field).map(|(_, wrong)| wrong)
     }
 
     /// As the `fields` of an answer.

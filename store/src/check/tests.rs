@@ -1,6 +1,6 @@
 //! Objects checked against what Kong answered.
 //!
-//! `tests/data/checks.json` holds inputs and answers of Kong 3.9.1 (recorded and golden) and of its schema
+//! `tests/kong.json` holds inputs and answers of Kong 3.9.1 (recorded and golden) and of its schema
 //! code alone (vectors), for the entities that are here. Pointers by name, which need rows, are
 //! pointers by id in it.
 
@@ -71,8 +71,7 @@ fn plain(json: &Json) -> Json {
 
 #[test]
 fn kongs_answers_are_ours() {
-    let cases: Vec<Json> =
-        serde_json::from_str(include_str!("../../tests/data/checks.json")).unwrap();
+    let cases: Vec<Json> = serde_json::from_str(include_str!("tests/kong.json")).unwrap();
     assert!(cases.len() > 100, "the file is there");
     let catalogue = samples::catalogue();
     let mut wrong = Vec::new();
@@ -206,26 +205,4 @@ fn a_secret_is_letters_and_digits() {
     assert_ne!(one, two);
     assert!(one.len() == 32 && one.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{one}");
     assert_eq!(facts.uuid().get_version_num(), 4);
-}
-
-/// What a client sends may be large; the time must not grow with its square.
-#[test]
-fn large_inputs_end_soon() {
-    const MANY: usize = 100_000;
-    let catalogue = samples::catalogue();
-    let unknown: serde_json::Map<String, Json> =
-        (0..MANY).map(|n| (format!("field{n}"), json!(n))).collect();
-    let begun = std::time::Instant::now();
-    let Err(fault) = post(&catalogue, "services", &unknown.clone().into()) else { panic!() };
-    assert_eq!(fault["fields"].as_object().unwrap().len(), MANY + 1);
-    assert!(patch("services", json!({"host": "a"}), unknown.into()).is_err());
-    let numbers: Vec<Json> = (0..MANY).map(|n| json!(n)).collect();
-    let Err(fault) = post(&catalogue, "services", &json!({"host": "a", "tags": numbers})) else {
-        panic!()
-    };
-    assert_eq!(fault["fields"]["tags"].as_array().unwrap().len(), MANY);
-    let names: Vec<Json> = (0..MANY).map(|n| json!(format!("tag{}", n / 2))).collect();
-    let row = post(&catalogue, "services", &json!({"host": "a", "tags": names})).unwrap();
-    assert_eq!(row["tags"].as_array().unwrap().len(), MANY / 2);
-    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
 }

@@ -48,20 +48,11 @@ fn check(ours: Value, kongs: &str) {
 
 #[test]
 fn schemas_are_printed_as_kongs() {
-    check(entity_document(&SERVICES), include_str!("../../tests/data/schemas/services.json"));
-    check(entity_document(&ROUTES), include_str!("../../tests/data/schemas/routes.json"));
-    check(entity_document(&CONSUMERS), include_str!("../../tests/data/schemas/consumers.json"));
-    check(entity_document(&PLUGINS), include_str!("../../tests/data/schemas/plugins.json"));
-    check(
-        entity_document(&KEYAUTH),
-        include_str!("../../tests/data/schemas/keyauth_credentials.json"),
-    );
-    check(
-        plugin_document(&KEY_AUTH),
-        include_str!("../../tests/data/schemas/plugins/key-auth.json"),
-    );
-    check(
-        plugin_document(&RATE_LIMITING),
-        include_str!("../../tests/data/schemas/plugins/rate-limiting.json"),
-    );
+    check(entity_document(&SERVICES), include_str!("facts/services.json"));
+    check(entity_document(&ROUTES), include_str!("facts/routes.json"));
+    check(entity_document(&CONSUMERS), include_str!("facts/consumers.json"));
+    check(entity_document(&PLUGINS), include_str!("facts/plugins.json"));
+    check(entity_document(&KEYAUTH), include_str!("facts/keyauth_credentials.json"));
+    check(plugin_document(&KEY_AUTH), include_str!("facts/key-auth.json"));
+    check(plugin_document(&RATE_LIMITING), include_str!("facts/rate-limiting.json"));
 }

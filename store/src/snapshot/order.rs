@@ -31,23 +31,6 @@ impl<K> Default for Order<K> {
 }
 
 impl<K: Ord + Copy> Order<K> {
-    /// An order of these keys, its runs filled.
-    pub(super) fn of(mut keys: Vec<K>) -> Self {
-        keys.sort_unstable();
-        keys.dedup();
-        let mut level: Vec<(K, Arc<Node<K>>)> = keys
-            .chunks(RUN_KEYS_MAX)
-            .filter_map(|run| Some((*run.first()?, Arc::new(Node::Run(run.to_vec())))))
-            .collect();
-        while level.len() > 1 {
-            level = level
-                .chunks(FORK_BRANCHES_MAX)
-                .filter_map(|fork| Some((fork.first()?.0, Arc::new(Node::Fork(fork.to_vec())))))
-                .collect();
-        }
-        level.pop().map_or_else(Self::default, |(_, root)| Self { root })
-    }
-
     pub(super) fn insert(&mut self, key: K) {
         if let Some(upper) = insert(&mut self.root, key) {
             let lower = (upper.0, Arc::clone(&self.root));
@@ -85,7 +68,7 @@ impl<K: Ord + Copy> Order<K> {
 }
 
 /// The branch in which a key is or belongs.
-fn branch<K: Ord + Copy>(branches: &[(K, Arc<Node<K>>)], key: K) -> usize {
+fn branch<K: Ord>(branches: &[(K, Arc<Node<K>>)], key: K) -> usize {
     branches.partition_point(|(bound, _)| *bound <= key).saturating_sub(1)
 }
 
@@ -193,8 +176,6 @@ mod tests {
             }
         }
         assert!(order.from(None).eq(model.iter().copied()));
-        let built = Order::of(model.iter().copied().rev().collect());
-        assert!(built.from(None).eq(model.iter().copied()));
         for start in [0, 1, 777, 3_000, 5_999, 6_000] {
             assert!(order.from(Some(start)).eq(model.range(start..).copied()), "from {start}");
         }

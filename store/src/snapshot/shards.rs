@@ -43,11 +43,6 @@ fn branch(hash: u64, depth: u32) -> usize {
 }
 
 impl Shards {
-    /// Empty, with leaves for so many rows: filling it moves hardly any row twice.
-    pub(super) fn for_rows(rows: usize) -> Self {
-        Self { root: room(rows, 0), rows: 0 }
-    }
-
     pub(super) fn len(&self) -> usize {
         self.rows
     }
@@ -93,13 +88,6 @@ impl Shards {
         self.rows -= 1;
         Some(entry.remove().0)
     }
-}
-
-fn room(rows: usize, depth: u32) -> Node {
-    if rows <= LEAF_ROWS_MAX || depth == DEPTH_MAX {
-        return Node::Leaf(Arc::new(HashTable::with_capacity(rows)));
-    }
-    Node::Branch(Arc::new(std::array::from_fn(|_| room(rows / BRANCHES, depth + 1))))
 }
 
 /// The leaf of a hash and its depth; branches on the way are made our own.

@@ -39,16 +39,6 @@ struct Children {
     keys: Order<(u128, u128)>,
 }
 
-impl Children {
-    /// The parent and the row, unless its pointer is null.
-    fn key(&self, row: &Row) -> Option<(u128, u128)> {
-        match row.at(self.place) {
-            Value::Id(parent) => Some((parent.as_u128(), row.id().as_u128())),
-            _ => None,
-        }
-    }
-}
-
 impl Table {
     pub(super) fn new(entity: &'static Entity) -> Self {
         let mut unique: Vec<Unique> = Vec::new();
@@ -77,37 +67,6 @@ impl Table {
             children,
             ends: Order::default(),
         }
-    }
-
-    /// The same as putting all of these rows into an empty table, in a fraction of the time.
-    ///
-    /// # Errors
-    /// The first row that has what an earlier one has already.
-    pub(super) fn build(
-        entity: &'static Entity,
-        rows: &[Arc<Row>],
-    ) -> Result<Self, (Arc<Row>, Taken)> {
-        let mut table = Self::new(entity);
-        table.by_id = Shards::for_rows(rows.len());
-        for index in &mut table.unique {
-            index.rows = Shards::for_rows(rows.len());
-        }
-        let mut ids = Vec::with_capacity(rows.len());
-        for row in rows {
-            if let Some(taken) = table.taken(row) {
-                return Err((Arc::clone(row), taken));
-            }
-            table.link_rows(row);
-            ids.push(row.id().as_u128());
-        }
-        table.ids = Order::of(ids);
-        for children in &mut table.children {
-            let keys = rows.iter().filter_map(|row| children.key(row));
-            children.keys = Order::of(keys.collect());
-        }
-        let ends = rows.iter().filter_map(|row| Some((row.expires_at_s()?, row.id().as_u128())));
-        table.ends = Order::of(ends.collect());
-        Ok(table)
     }
 
     pub(super) fn entity(&self) -> &'static Entity {
@@ -165,25 +124,23 @@ impl Table {
     }
 
     pub(super) fn put(&mut self, row: &Arc<Row>) -> Result<Option<Arc<Row>>, Taken> {
-        if let Some(taken) = self.taken(row) {
-            return Err(taken);
+        let id = row.id();
+        let before = self.get(id).cloned();
+        for index in &self.unique {
+            let other = hash_of_row(index, row).and_then(|hash| {
+                index.rows.find(hash, |other| same(index, other, row) && other.id() != id)
+            });
+            if other.is_some() {
+                return Err(index.single.map_or(Taken::Key, Taken::Field));
+            }
         }
-        let before = self.get(row.id()).cloned();
         if let Some(before) = &before {
             self.unlink(before);
         }
+        let hash_of = |row: &Row| hash_of_id(row.id());
+        self.by_id.put(hash_of_id(id), Arc::clone(row), |other| other.id() == id, hash_of);
         self.link(row);
         Ok(before)
-    }
-
-    /// What another row has already.
-    fn taken(&self, row: &Row) -> Option<Taken> {
-        self.unique.iter().find_map(|index| {
-            let hash = hash_of_row(index, row)?;
-            let same = |other: &Row| same(index, other, row) && other.id() != row.id();
-            index.rows.find(hash, same)?;
-            Some(index.single.map_or(Taken::Key, Taken::Field))
-        })
     }
 
     pub(super) fn remove(&mut self, id: Uuid) -> Option<Arc<Row>> {
@@ -193,30 +150,26 @@ impl Table {
         Some(row)
     }
 
+    /// Enters a row into everything but the rows by id.
     fn link(&mut self, row: &Arc<Row>) {
-        self.link_rows(row);
-        let id = row.id().as_u128();
-        self.ids.insert(id);
+        let id = row.id();
+        for index in &mut self.unique {
+            let places = &index.places;
+            let hash_of = |row: &Row| hash_of_places(places, row);
+            if index.single.is_some() && index.places.iter().all(|place| row.at(*place).is_null()) {
+                continue;
+            }
+            let hash = hash_of(row);
+            index.rows.put(hash, Arc::clone(row), |other| other.id() == id, hash_of);
+        }
+        self.ids.insert(id.as_u128());
         for children in &mut self.children {
-            if let Some(key) = children.key(row) {
-                children.keys.insert(key);
+            if let Value::Id(parent) = row.at(children.place) {
+                children.keys.insert((parent.as_u128(), id.as_u128()));
             }
         }
         if let Some(end_s) = row.expires_at_s() {
-            self.ends.insert((end_s, id));
-        }
-    }
-
-    /// Enters a row into the rows by id and by unique values.
-    fn link_rows(&mut self, row: &Arc<Row>) {
-        let id = row.id();
-        let hash_of = |row: &Row| hash_of_id(row.id());
-        self.by_id.put(hash_of_id(id), Arc::clone(row), |other| other.id() == id, hash_of);
-        for index in &mut self.unique {
-            let Some(hash) = hash_of_row(index, row) else { continue };
-            let places = &index.places;
-            let hash_of = |row: &Row| hash_of_places(places, row);
-            index.rows.put(hash, Arc::clone(row), |other| other.id() == id, hash_of);
+            self.ends.insert((end_s, id.as_u128()));
         }
     }
 
@@ -230,8 +183,8 @@ impl Table {
         }
         self.ids.remove(id.as_u128());
         for children in &mut self.children {
-            if let Some(key) = children.key(row) {
-                children.keys.remove(key);
+            if let Value::Id(parent) = row.at(children.place) {
+                children.keys.remove((parent.as_u128(), id.as_u128()));
             }
         }
         if let Some(end_s) = row.expires_at_s() {

@@ -55,11 +55,6 @@ fn run(seed: u64) {
         }
     }
     same(&tables, &model);
-    let rows: Vec<Arc<Row>> = tables.all(NAME).cloned().collect();
-    same(&Tables::build(&catalogue, &rows).unwrap(), &model);
-    let twice = [rows.clone(), vec![key(&catalogue, 5, 5, rows[0].text("key").unwrap(), 1)]];
-    let (_, taken) = Tables::build(&catalogue, &twice.concat()).unwrap_err();
-    assert_eq!(taken, Taken::Field("key"));
 
     fn same(tables: &Tables, model: &BTreeMap<u128, (u128, String)>) {
         assert_eq!(tables.len(NAME), model.len());
@@ -148,12 +143,7 @@ fn a_million_rows() {
     println!("rows in tables {}", tables.len(NAME));
     println!("bytes a row: the row {:.0}", per_row(with_rows - before));
     println!("bytes a row: tables {:.0}", per_row(resident_bytes() - with_rows));
-    println!("build row by row {} ms, {} ns a row", built / 1_000_000, built / ROWS);
-    let (before, begun) = (resident_bytes(), busy_ns());
-    let at_once = Tables::build(&catalogue, &rows).unwrap();
-    println!("build at once {} ms", (busy_ns() - begun) / 1_000_000);
-    println!("bytes a row: tables built at once {:.0}", per_row(resident_bytes() - before));
-    drop(at_once);
+    println!("build {} ms, {} ns a row", built / 1_000_000, built / ROWS);
 
     let mut times = Vec::new();
     for n in 0..2_000_u64 {

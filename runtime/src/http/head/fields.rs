@@ -411,14 +411,14 @@ static ODD: [bool; 256] = {
 };
 
 /// Whether nginx would drop a line of this name.
-pub(super) fn is_odd(name: &[u8]) -> bool {
+pub(crate) fn is_odd(name: &[u8]) -> bool {
     // Without an early end: names are short, and branches cost more than bytes.
     // IN BOUNDS: a byte is below 256.
     name.iter().fold(false, |odd, &byte| odd | ODD[byte as usize])
 }
 
 /// Whether a server that folds `_` into `-` would frame the message by this line.
-pub(super) fn is_disguised(name: &[u8]) -> bool {
+pub(crate) fn is_disguised(name: &[u8]) -> bool {
     match name.len() {
         14 => name.eq_ignore_ascii_case(b"content_length"),
         17 => name.eq_ignore_ascii_case(b"transfer_encoding"),

@@ -1,0 +1,353 @@
+//! One stream: a request, its body, and the reply.
+
+use crate::buffers::Piece;
+use crate::http::body::{Framing, declared_length};
+use crate::http::head::{
+    self, Fields, HeadFault, Known, Limits, Request, Response, Seen, Version, check_host,
+};
+use ::h2::server::SendResponse;
+use ::h2::{Reason, RecvStream, SendStream};
+use ::http::header::{HeaderMap, HeaderName, HeaderValue};
+use ::http::request::Parts;
+use bytes::{Buf, Bytes};
+use std::fmt;
+use std::future::poll_fn;
+
+/// Body pieces from here on keep a page of the pool; smaller ones get memory of their size.
+const PAGED_BYTES_MIN: usize = 4096;
+
+/// What ended a stream or the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The peer gave the stream up, with this code of RFC 9113, section 7.
+    Reset(u32),
+    /// The connection is gone or was ended with this code.
+    Connection(u32),
+    /// What was to be sent cannot be said in HTTP/2, or comes after the end.
+    Misuse,
+}
+
+impl From<::h2::Error> for Fault {
+    fn from(error: ::h2::Error) -> Self {
+        let code = error.reason().map_or(u32::from(Reason::INTERNAL_ERROR), u32::from);
+        if error.is_reset() {
+            Self::Reset(code)
+        } else if error.reason().is_some() || error.is_io() {
+            Self::Connection(code)
+        } else {
+            Self::Misuse
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reset(code) => write!(f, "the stream was reset: {}", Reason::from(*code)),
+            Self::Connection(code) => write!(f, "the connection ended: {}", Reason::from(*code)),
+            Self::Misuse => f.write_str("this cannot be sent in HTTP/2"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Response bytes on their way into h2.
+pub(super) struct Chunk(Piece);
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        self.0.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.0.advance(count);
+    }
+}
+
+/// A request that came in on a connection of HTTP/2, and the means to answer it.
+///
+/// Dropping its parts without an end resets the stream.
+pub struct Stream {
+    /// The head. Names are lower case; Host stands first and is what `:authority` said.
+    pub request: Request,
+    /// What is wrong with the head: answer with its status, as for HTTP/1.
+    pub fault: Option<HeadFault>,
+    /// How the body would be framed in HTTP/1: none, by its declared length, or chunked.
+    pub framing: Framing,
+    /// The body.
+    pub body: Body,
+    /// The answer.
+    pub reply: Reply,
+}
+
+impl Stream {
+    pub(super) fn new(
+        received: ::http::Request<RecvStream>,
+        respond: SendResponse<Chunk>,
+        limits: &Limits,
+    ) -> Self {
+        let (parts, stream) = received.into_parts();
+        let mut request = Request::default();
+        let mut framing = Framing::None;
+        let fault = load(&mut request, &parts, limits).and_then(|()| {
+            let length = declared_length(request.fields.all_known(Known::ContentLength))?;
+            framing = match length {
+                _ if stream.is_end_stream() => Framing::None,
+                Some(length) => Framing::Length(length),
+                None => Framing::Chunked,
+            };
+            Ok(())
+        });
+        Self {
+            request,
+            fault: fault.err(),
+            framing,
+            body: Body { stream, unreleased_bytes: 0 },
+            reply: Reply { respond, stream: None },
+        }
+    }
+}
+
+/// Fills `request` from a received head, as strictly as [`head::parse_request`].
+fn load(request: &mut Request, parts: &Parts, limits: &Limits) -> Result<(), HeadFault> {
+    request.version = Version::H2;
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    // Both are set before they are judged, so that the log can tell them.
+    request.set_method(parts.method.as_str());
+    request.set_target(target.as_bytes());
+    head::check_method(parts.method.as_str())?;
+    if target.len() > limits.request_line_bytes_max {
+        return Err(HeadFault::LineTooLong);
+    }
+    if parts.headers.len() > limits.headers_max {
+        return Err(HeadFault::TooManyFields);
+    }
+    head::check_target(target.as_bytes())?;
+    let host = host(parts)?;
+    check_host(host)?;
+    request.fields.add("host", host);
+    for (name, value) in &parts.headers {
+        let (name, value) = (name.as_str(), value.as_bytes());
+        if name.len() + value.len() + 4 > limits.header_line_bytes_max {
+            return Err(HeadFault::FieldTooLong);
+        }
+        if head::is_disguised(name.as_bytes()) {
+            return Err(HeadFault::Disguised);
+        }
+        if name == "host" || name == "cookie" || head::is_odd(name.as_bytes()) {
+            continue;
+        }
+        request.fields.add(name, value);
+    }
+    join_cookies(&mut request.fields, &parts.headers);
+    Ok(())
+}
+
+/// `:authority`, or the one Host line; if both are there they must agree.
+fn host(parts: &Parts) -> Result<&[u8], HeadFault> {
+    let mut hosts = parts.headers.get_all("host").iter().map(HeaderValue::as_bytes);
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    match (authority, hosts.next(), hosts.next()) {
+        (None, None, _) => Err(HeadFault::HostMissing),
+        (_, Some(_), Some(_)) => Err(HeadFault::HostRepeated),
+        (Some(authority), Some(host), None) if authority != host => Err(HeadFault::HostBad),
+        (Some(host), _, None) | (None, Some(host), None) => Ok(host),
+        (Some(_), None, Some(_)) => Err(HeadFault::HostRepeated),
+    }
+}
+
+/// HTTP/2 clients split cookies into lines; HTTP/1 knows only one (RFC 9113, section 8.2.3).
+fn join_cookies(fields: &mut Fields, headers: &HeaderMap) {
+    let cookies: Vec<&[u8]> = headers.get_all("cookie").iter().map(HeaderValue::as_bytes).collect();
+    if !cookies.is_empty() {
+        fields.add("cookie", cookies.join(&b"; "[..]));
+    }
+}
+
+/// The body of a request, piece by piece.
+pub struct Body {
+    stream: RecvStream,
+    /// Of the piece that was given out last: the client may send as much again once the next one
+    /// is asked for.
+    unreleased_bytes: usize,
+}
+
+impl Body {
+    /// The next piece; nothing at the end. Asking for it lets the client send as much as the last
+    /// piece had, so a reader that stops stops the client. May be dropped.
+    ///
+    /// # Errors
+    /// The client gave up, or sent less or more than it had declared.
+    pub async fn next(&mut self) -> Option<Result<Piece, Fault>> {
+        self.release();
+        loop {
+            let next = poll_fn(|cx| self.stream.poll_data(cx)).await?;
+            match next {
+                Err(fault) => return Some(Err(fault.into())),
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => {
+                    self.unreleased_bytes = bytes.len();
+                    return Some(Ok(piece_of(&bytes)));
+                }
+            }
+        }
+    }
+
+    /// Whether nothing more comes: no body, or all of it was read.
+    pub fn is_ended(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    /// The lines after the body, once it has ended; pseudo-headers and framing left out.
+    ///
+    /// # Errors
+    /// The client gave up.
+    pub async fn trailers(&mut self) -> Result<Option<Fields>, Fault> {
+        self.release();
+        let Some(trailers) = poll_fn(|cx| self.stream.poll_trailers(cx)).await? else {
+            return Ok(None);
+        };
+        let mut fields = Fields::new();
+        for (name, value) in &trailers {
+            fields.add(name.as_str(), value.as_bytes());
+        }
+        fields.remove_known(NOT_SENT);
+        Ok(Some(fields))
+    }
+
+    fn release(&mut self) {
+        if self.unreleased_bytes > 0 {
+            // It fails only if more is released than was received.
+            let _ = self.stream.flow_control().release_capacity(self.unreleased_bytes);
+            self.unreleased_bytes = 0;
+        }
+    }
+}
+
+fn piece_of(bytes: &Bytes) -> Piece {
+    if bytes.len() < PAGED_BYTES_MIN {
+        Piece::from_vec(bytes.to_vec())
+    } else {
+        Piece::copy_of(bytes)
+    }
+}
+
+/// Lines that HTTP/2 does not have.
+const NOT_SENT: Seen = Seen::of(&[
+    Known::Connection,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::TransferEncoding,
+    Known::Upgrade,
+    Known::Te,
+    Known::Host,
+]);
+
+/// The answer to one request: an optional interim head, a head, pieces, trailers.
+pub struct Reply {
+    respond: SendResponse<Chunk>,
+    stream: Option<SendStream<Chunk>>,
+}
+
+impl Reply {
+    /// Sends an interim head (100 to 199).
+    ///
+    /// # Errors
+    /// The stream is gone, or the status is not an interim one.
+    pub fn interim(&mut self, response: &Response) -> Result<(), Fault> {
+        let head = head_of(response)?;
+        self.respond.send_informational(head).map_err(Fault::from)
+    }
+
+    /// Sends the head; with `end` there is no body. Connection, Transfer-Encoding and the like are
+    /// left out.
+    ///
+    /// # Errors
+    /// The stream is gone, or a head was sent already.
+    pub fn head(&mut self, response: &Response, end: bool) -> Result<(), Fault> {
+        let head = head_of(response)?;
+        self.stream = Some(self.respond.send_response(head, end)?);
+        Ok(())
+    }
+
+    /// Sends body bytes as the client's window allows. May be dropped; what was sent is sent.
+    ///
+    /// # Errors
+    /// The client gave up, or no head was sent.
+    pub async fn piece(&mut self, mut piece: Piece) -> Result<(), Fault> {
+        let stream = self.stream.as_mut().ok_or(Fault::Misuse)?;
+        while !piece.is_empty() {
+            stream.reserve_capacity(piece.len());
+            // h2 tells only of new capacity, so what is there is looked at first.
+            let mut room = stream.capacity();
+            if room == 0 {
+                let gone = Fault::Connection(u32::from(Reason::CANCEL));
+                room = poll_fn(|cx| stream.poll_capacity(cx)).await.ok_or(gone)??;
+            }
+            let part = piece.split_to(room.min(piece.len()));
+            stream.send_data(Chunk(part), false)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    /// The stream is gone, or no head was sent.
+    pub fn end(&mut self) -> Result<(), Fault> {
+        let stream = self.stream.as_mut().ok_or(Fault::Misuse)?;
+        stream.send_data(Chunk(Piece::empty()), true).map_err(Fault::from)
+    }
+
+    /// Ends the body with lines behind it.
+    ///
+    /// # Errors
+    /// The stream is gone, or no head was sent.
+    pub fn trailers(&mut self, fields: &Fields) -> Result<(), Fault> {
+        let stream = self.stream.as_mut().ok_or(Fault::Misuse)?;
+        let mut headers = HeaderMap::with_capacity(fields.len());
+        push_fields(&mut headers, fields)?;
+        stream.send_trailers(headers).map_err(Fault::from)
+    }
+
+    /// Tells the client that this goes wrong (INTERNAL_ERROR): after a head there is no other way.
+    /// What has not gone out yet is dropped.
+    pub fn reset(&mut self) {
+        self.respond.send_reset(Reason::INTERNAL_ERROR);
+    }
+
+    /// Waits until the client gives the stream up; for ever if it never does. May be dropped.
+    pub async fn given_up(&mut self) -> Fault {
+        let reason = match &mut self.stream {
+            Some(stream) => poll_fn(|cx| stream.poll_reset(cx)).await,
+            None => poll_fn(|cx| self.respond.poll_reset(cx)).await,
+        };
+        reason.map_or_else(Fault::from, |reason| Fault::Reset(reason.into()))
+    }
+}
+
+fn head_of(response: &Response) -> Result<::http::Response<()>, Fault> {
+    let mut head = ::http::Response::new(());
+    *head.status_mut() =
+        ::http::StatusCode::from_u16(response.status).map_err(|_| Fault::Misuse)?;
+    head.headers_mut().reserve(response.fields.len());
+    push_fields(head.headers_mut(), &response.fields)?;
+    Ok(head)
+}
+
+fn push_fields(headers: &mut HeaderMap, fields: &Fields) -> Result<(), Fault> {
+    for (name, value) in fields.iter() {
+        if NOT_SENT.meets(Seen::of(&[Known::of(name)])) {
+            continue;
+        }
+        let name = HeaderName::from_bytes(name).map_err(|_| Fault::Misuse)?;
+        let value = HeaderValue::from_bytes(value).map_err(|_| Fault::Misuse)?;
+        headers.try_append(name, value).map_err(|_| Fault::Misuse)?;
+    }
+    Ok(())
+}
