@@ -24,6 +24,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -82,6 +83,7 @@ struct Job {
 /// The running store. Dropping it lets the calls that wait finish first.
 pub struct Store {
     tables: Arc<ArcSwap<Tables>>,
+    reachable: Arc<AtomicBool>,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -90,6 +92,12 @@ impl Store {
     /// The newest published tables.
     pub fn tables(&self) -> Arc<Tables> {
         self.tables.load_full()
+    }
+
+    /// Whether the backend answered when it was last asked: at the last write, or in the last
+    /// second without calls.
+    pub fn reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed)
     }
 
     /// Hands in a call. `done` runs on the store's thread, or here and now with a 503 if too many
@@ -135,7 +143,9 @@ pub fn start(plan: StorePlan) -> Result<Store, BackendFault> {
     drop(changes);
     let tables = Arc::new(ArcSwap::new(loaded));
     let (sender, jobs) = bounded(CALLS_QUEUED_MAX);
+    let reachable = Arc::new(AtomicBool::new(true));
     let mut actor = Actor {
+        reachable: Arc::clone(&reachable),
         version: tables.load().number(),
         tables: Arc::clone(&tables),
         backend,
@@ -149,7 +159,7 @@ pub fn start(plan: StorePlan) -> Result<Store, BackendFault> {
         .name("store".to_owned())
         .spawn(move || actor.run(&jobs))
         .map_err(|why| BackendFault(format!("cannot start the store's thread: {why}")))?;
-    Ok(Store { tables, jobs: Some(sender), thread: Some(thread) })
+    Ok(Store { tables, reachable, jobs: Some(sender), thread: Some(thread) })
 }
 
 fn load(
@@ -183,6 +193,7 @@ fn load(
 /// All that the store's thread owns.
 struct Actor {
     tables: Arc<ArcSwap<Tables>>,
+    reachable: Arc<AtomicBool>,
     version: u64,
     backend: Box<dyn Backend>,
     catalogue: Arc<Catalogue>,
@@ -198,7 +209,9 @@ impl Actor {
             let mut group = Vec::new();
             match jobs.recv_timeout(Duration::from_millis(IDLE_MS)) {
                 Ok(job) => group.push(job),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.reachable.store(self.backend.reachable(), Ordering::Relaxed);
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             group.extend(jobs.try_iter().take(GROUP_CALLS_MAX - 1));
@@ -243,7 +256,9 @@ impl Actor {
         if changes.is_empty() {
             return true;
         }
-        if let Err(why) = self.backend.commit(changes) {
+        let committed = self.backend.commit(changes);
+        self.reachable.store(committed.is_ok(), Ordering::Relaxed);
+        if let Err(why) = committed {
             log::error!("{} changes are lost: {why}", changes.len());
             return false;
         }

@@ -327,10 +327,12 @@ fn a_failed_commit_changes_nothing() {
     bench.commits_fail.store(true, Ordering::SeqCst);
     let (status, body) = bench.call("POST services", json!({"name": "lost", "host": "a.example"}));
     assert_eq!((status, body), (500, json!({"message": "An unexpected error occurred"})));
+    assert!(!bench.store.as_ref().unwrap().reachable());
     assert_eq!(bench.tables().len("services"), 1);
     assert_eq!(bench.made("GET services/kept", Json::Null)["name"], "kept", "reading goes on");
     bench.commits_fail.store(false, Ordering::SeqCst);
     bench.made("POST services", json!({"name": "later", "host": "a.example"}));
+    assert!(bench.store.as_ref().unwrap().reachable());
     bench.start();
     assert_eq!(bench.tables().len("services"), 2);
     let versions: Vec<u64> = bench.published.lock().unwrap().iter().map(|(n, _)| *n).collect();

@@ -160,3 +160,24 @@ fn a_new_field_is_a_new_column() {
     sqlite.commit(&[write(&new)]).unwrap();
     assert_eq!(all(&mut sqlite, &catalogue(&NEWER)).len(), 2);
 }
+
+/// A field that a newer version of a plugin adds to its `config`.
+#[test]
+fn a_stored_config_gets_new_defaults() {
+    let catalogue = samples::catalogue();
+    let entity = catalogue.entity("plugins").unwrap();
+    let mut values = vec![Value::Null; entity.fields.len()];
+    let mut set = |name: &str, value: Json| {
+        values[entity.position(name).unwrap()] = Value::from(value);
+    };
+    set("id", json!("00000000-0000-4000-8000-000000000001"));
+    set("name", json!("rate-limiting"));
+    set("config", json!({"minute": 5, "policy": null, "redis": {"host": "h"}}));
+    let row = Row::load(entity, &catalogue, values, None);
+    let config = row.get("config");
+    assert_eq!(config.get("minute").as_integer(), Some(5));
+    assert_eq!(config.get("limit_by").as_text(), Some("consumer"), "absent");
+    assert!(config.get("policy").is_null(), "null is what was stored");
+    assert_eq!(config.path("redis.port").and_then(Value::as_integer), Some(6379));
+    assert_eq!(row.flag("enabled"), Some(true));
+}

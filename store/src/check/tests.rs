@@ -183,6 +183,28 @@ fn absent_fields_are_made_up() {
 }
 
 #[test]
+fn numbers_are_what_lua_takes_them_for() {
+    let catalogue = samples::catalogue();
+    let retries = |text: &str| {
+        let given =
+            serde_json::from_str(&format!("{{\"host\":\"a\",\"retries\":{text}}}")).unwrap();
+        post(&catalogue, "services", &given)
+    };
+    check(retries("3.0"), "/retries", json!(3));
+    check(retries("1e2"), "/retries", json!(100));
+    let words = json!("schema violation (retries: expected an integer)");
+    for wrong in ["3.5", "1e400", "\"3\"", "true", "[]", "{}"] {
+        check(retries(wrong), "", words.clone());
+    }
+    let minute = |text: &str| {
+        let given = format!("{{\"name\":\"rate-limiting\",\"config\":{{\"minute\":{text}}}}}");
+        post(&catalogue, "plugins", &serde_json::from_str(&given).unwrap())
+    };
+    check(minute("0.5"), "/config/minute", json!(0.5));
+    check(minute("1e400"), "", json!("schema violation (config.minute: expected a number)"));
+}
+
+#[test]
 fn doubles_are_dropped_from_sets_alone() {
     let catalogue = samples::catalogue();
     let given = json!({"paths": ["/a", "/a"], "methods": ["GET", "PUT", "GET"]});

@@ -99,9 +99,18 @@ fn pack_record(shape: Shape, mut object: Value) -> Value {
     let values = shape
         .fields
         .iter()
-        .map(|field| pack(field, object.take(field.name).unwrap_or_default()))
+        .map(|field| pack(field, object.take(field.name).unwrap_or_else(|| absent(field))))
         .collect();
     Value::Record(Box::new(Record { shape, values }))
+}
+
+/// What a record gets that was stored before it had the field.
+fn absent(field: &Field) -> Value {
+    match (field.preset, field.kind) {
+        (Some(preset), _) => Value::from_preset(&preset),
+        (None, Kind::Record(_)) if field.is_required() => Value::Map(Vec::new()),
+        _ => Value::Null,
+    }
 }
 
 fn pack(field: &Field, value: Value) -> Value {
