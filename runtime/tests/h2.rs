@@ -1,4 +1,4 @@
-//! HTTP/2 over real sockets on each driver, against the h2 crate's own client.
+//! HTTP/2 over real sockets on each driver, against the h2 crate's own client and ours.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a whole file of tests")]
 
@@ -8,9 +8,10 @@ use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
 use runtime::buffers::Piece;
 use runtime::clock;
-use runtime::http::h2::{Fault, Limits, PREFACE, Preface, Stream, preface, serve};
+use runtime::http::h2::{Client, Fault, Limits, PREFACE, Preface, Stream, preface, serve};
 use runtime::http::head;
-use runtime::io::{self, IoChoice, Listener};
+use runtime::io::{self, ConnectOptions, IoChoice, Listener};
+use runtime::tls;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -471,4 +472,103 @@ fn prefaces() {
     assert_eq!(preface(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"), Preface::Partial);
     assert_eq!(preface(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0"), Preface::Yes);
     assert_eq!(preface(b"PRI * HTTP/1.1\r\n\r\n"), Preface::No);
+}
+
+/// Our own two roles against each other, plain and under TLS with ALPN.
+async fn ours_against_ours(https: bool) {
+    let mut front = listener();
+    let addr = front.local_addr();
+    let (chain, key) = tls::self_signed(&["shop.test"]).unwrap();
+    let identity = tls::Identity::from_pem(&chain, &key).unwrap();
+    let plan = tls::AcceptorPlan {
+        names: tls::Names::new(vec![identity]),
+        http2: true,
+        versions: tls::Versions::default(),
+    };
+    let acceptor = tls::Acceptor::new(&plan).unwrap();
+    let seen = Arc::new(Seen::default());
+    let served = Arc::clone(&seen);
+    io::spawn(async move {
+        let (reader, writer, _) = front.accept().await.unwrap();
+        let answers = Arc::clone(&served);
+        let on_stream = move |stream| answer(stream, Arc::clone(&answers));
+        let (reader, writer) = if https {
+            let (reader, writer, greeting) = acceptor.accept(reader, writer).await.unwrap();
+            assert!(greeting.http2);
+            (reader.into(), writer.into())
+        } else {
+            (reader.into(), writer.into())
+        };
+        let limits = Limits::default();
+        let end = serve(reader, writer, Piece::empty(), &limits, || false, on_stream).await;
+        served.ends.lock().unwrap().push(end);
+    });
+    let (reader, writer) = io::connect(addr, &ConnectOptions::default()).await.unwrap();
+    let (reader, writer) = if https {
+        let plan = tls::ConnectorPlan { http2: true, ..tls::ConnectorPlan::default() };
+        let connector = tls::Connector::new(plan).unwrap();
+        let (reader, writer, greeting) =
+            connector.connect(reader, writer, "shop.test").await.unwrap();
+        assert!(greeting.http2);
+        (reader.into(), writer.into())
+    } else {
+        (reader.into(), writer.into())
+    };
+    let client = Client::new(reader, writer, &Limits::default()).await.unwrap();
+    for size in [0, 10, 1_500_000] {
+        call_echo(client.clone(), https, size).await;
+    }
+    let mut unasked = head::Request::default();
+    assert_eq!(client.clone().ask(&unasked, https, true).err(), Some(Fault::Misuse));
+    unasked.fields.add("Host", "a b");
+    assert_eq!(client.clone().ask(&unasked, https, true).err(), Some(Fault::Misuse));
+    assert!(!client.is_ended());
+    drop(client);
+    while seen.ends.lock().unwrap().is_empty() {
+        clock::sleep_ms(10).await;
+    }
+    assert_eq!(*seen.ends.lock().unwrap(), [Ok(())]);
+}
+
+async fn call_echo(mut client: Client, https: bool, size: usize) {
+    let mut request = head::Request::default();
+    request.set_method("POST");
+    request.set_target(b"/echo");
+    for (name, value) in [("Host", "shop.test"), ("TE", "trailers"), ("Connection", "close")] {
+        request.fields.add(name, value);
+    }
+    client.ready().await.unwrap();
+    let mut call = client.ask(&request, https, false).unwrap();
+    let mut response = head::Response::default();
+    let mut body = call.response(&mut response).await.unwrap();
+    assert_eq!((response.status, response.fields.get("x-framing")), (200, Some(&b"Chunked"[..])));
+    let whole: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+    let mut sender = call.sender;
+    let sent = whole.clone();
+    io::spawn(async move {
+        for part in sent.chunks(30_000) {
+            sender.piece(Piece::from_vec(part.to_vec())).await.unwrap();
+        }
+        sender.end().unwrap();
+    });
+    let mut back = Vec::new();
+    while let Some(piece) = body.next().await {
+        back.extend_from_slice(&piece.unwrap());
+    }
+    assert!(back == whole, "{size} bytes");
+    let trailers = body.trailers().await.unwrap().unwrap();
+    assert_eq!(trailers.get("x-count"), Some(size.to_string().as_bytes()));
+}
+
+#[test]
+fn both_roles_speak_to_each_other_plain_and_under_tls() {
+    for choice in [IoChoice::Epoll, IoChoice::Auto] {
+        for https in [false, true] {
+            io::block_on_core(choice, async {
+                clock::within(30_000, ours_against_ours(https)).await.expect("it hangs");
+            })
+            .unwrap();
+        }
+    }
+    assert_eq!(io::panics(), 0);
 }

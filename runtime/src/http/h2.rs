@@ -1,4 +1,4 @@
-//! HTTP/2, server side: the h2 crate fed from memory.
+//! HTTP/2, both roles: the h2 crate fed from memory.
 //!
 //! ```text
 //!   WireReader ─► pump ─► inbox ─┐
@@ -6,15 +6,17 @@
 //!   WireWriter ◄─ pump ◄─ outbox ┘
 //! ```
 //! h2 speaks to a [`pipe::Pipe`], which never touches a socket; two small tasks carry pages between
-//! it and the wire. A stream is an ordinary exchange: its head fills the same [`head::Request`] as an
-//! HTTP/1 head, its body comes and goes in pieces, and both directions wait for the peer's window.
-//! Every bound is in [`Limits`]. All waits on a stream may be dropped, so a deadline around them is
-//! `clock::within`.
+//! it and the wire. A stream is an ordinary exchange: its head fills the same [`head::Request`] as
+//! one of HTTP/1, its body comes and goes in pieces, and both directions wait for the peer's
+//! window. Every bound is in [`Limits`]. All waits on a stream may be dropped, so a deadline around
+//! them is `clock::within`. [`Client`] is the other role, for gRPC upstreams.
 
+mod client;
 mod pipe;
 mod stream;
 
-pub use stream::{Body, Fault, Reply, Stream};
+pub use client::{Call, Client};
+pub use stream::{Body, Fault, Reply, Sender, Stream};
 
 use super::head;
 use crate::buffers::Piece;

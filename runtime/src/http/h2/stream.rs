@@ -1,4 +1,4 @@
-//! One stream: a request, its body, and the reply.
+//! One stream: heads, bodies, and the reply.
 
 use crate::buffers::Piece;
 use crate::http::body::{Framing, declared_length};
@@ -107,8 +107,8 @@ impl Stream {
             request,
             fault: fault.err(),
             framing,
-            body: Body { stream, unreleased_bytes: 0 },
-            reply: Reply { respond, stream: None },
+            body: Body::new(stream),
+            reply: Reply { respond, sender: None },
         }
     }
 }
@@ -169,20 +169,24 @@ fn join_cookies(fields: &mut Fields, headers: &HeaderMap) {
     }
 }
 
-/// The body of a request, piece by piece.
+/// A body that is received, piece by piece.
 pub struct Body {
     stream: RecvStream,
-    /// Of the piece that was given out last: the client may send as much again once the next one
+    /// Of the piece that was given out last: the peer may send as much again once the next one
     /// is asked for.
     unreleased_bytes: usize,
 }
 
 impl Body {
-    /// The next piece; nothing at the end. Asking for it lets the client send as much as the last
-    /// piece had, so a reader that stops stops the client. May be dropped.
+    pub(super) fn new(stream: RecvStream) -> Self {
+        Self { stream, unreleased_bytes: 0 }
+    }
+
+    /// The next piece; nothing at the end. Asking for it lets the peer send as much as the last
+    /// piece had, so a reader that stops stops the peer. May be dropped.
     ///
     /// # Errors
-    /// The client gave up, or sent less or more than it had declared.
+    /// The peer gave up, or sent less or more than it had declared.
     pub async fn next(&mut self) -> Option<Result<Piece, Fault>> {
         self.release();
         loop {
@@ -244,14 +248,63 @@ const NOT_SENT: Seen = Seen::of(&[
     Known::ProxyConnection,
     Known::TransferEncoding,
     Known::Upgrade,
-    Known::Te,
     Known::Host,
 ]);
+
+/// The sending side of a stream after its head.
+///
+/// Dropping it without an end resets the stream.
+pub struct Sender(pub(super) SendStream<Chunk>);
+
+impl Sender {
+    /// Sends body bytes as the peer's window allows. May be dropped; what was sent is sent.
+    ///
+    /// # Errors
+    /// The peer gave up.
+    pub async fn piece(&mut self, mut piece: Piece) -> Result<(), Fault> {
+        while !piece.is_empty() {
+            self.0.reserve_capacity(piece.len());
+            // h2 tells only of new capacity, so what is there is looked at first.
+            let mut room = self.0.capacity();
+            if room == 0 {
+                let gone = Fault::Connection(u32::from(Reason::CANCEL));
+                room = poll_fn(|cx| self.0.poll_capacity(cx)).await.ok_or(gone)??;
+            }
+            let part = piece.split_to(room.min(piece.len()));
+            self.0.send_data(Chunk(part), false)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    /// The stream is gone.
+    pub fn end(&mut self) -> Result<(), Fault> {
+        self.0.send_data(Chunk(Piece::empty()), true).map_err(Fault::from)
+    }
+
+    /// Ends the body with lines behind it.
+    ///
+    /// # Errors
+    /// The stream is gone.
+    pub fn trailers(&mut self, fields: &Fields) -> Result<(), Fault> {
+        let mut headers = HeaderMap::with_capacity(fields.len());
+        push_fields(&mut headers, fields)?;
+        self.0.send_trailers(headers).map_err(Fault::from)
+    }
+
+    /// Waits until the peer gives the stream up; for ever if it never does. May be dropped.
+    pub async fn given_up(&mut self) -> Fault {
+        let reason = poll_fn(|cx| self.0.poll_reset(cx)).await;
+        reason.map_or_else(Fault::from, |reason| Fault::Reset(reason.into()))
+    }
+}
 
 /// The answer to one request: an optional interim head, a head, pieces, trailers.
 pub struct Reply {
     respond: SendResponse<Chunk>,
-    stream: Option<SendStream<Chunk>>,
+    sender: Option<Sender>,
 }
 
 impl Reply {
@@ -271,7 +324,7 @@ impl Reply {
     /// The stream is gone, or a head was sent already.
     pub fn head(&mut self, response: &Response, end: bool) -> Result<(), Fault> {
         let head = head_of(response)?;
-        self.stream = Some(self.respond.send_response(head, end)?);
+        self.sender = Some(Sender(self.respond.send_response(head, end)?));
         Ok(())
     }
 
@@ -279,20 +332,8 @@ impl Reply {
     ///
     /// # Errors
     /// The client gave up, or no head was sent.
-    pub async fn piece(&mut self, mut piece: Piece) -> Result<(), Fault> {
-        let stream = self.stream.as_mut().ok_or(Fault::Misuse)?;
-        while !piece.is_empty() {
-            stream.reserve_capacity(piece.len());
-            // h2 tells only of new capacity, so what is there is looked at first.
-            let mut room = stream.capacity();
-            if room == 0 {
-                let gone = Fault::Connection(u32::from(Reason::CANCEL));
-                room = poll_fn(|cx| stream.poll_capacity(cx)).await.ok_or(gone)??;
-            }
-            let part = piece.split_to(room.min(piece.len()));
-            stream.send_data(Chunk(part), false)?;
-        }
-        Ok(())
+    pub async fn piece(&mut self, piece: Piece) -> Result<(), Fault> {
+        self.sender.as_mut().ok_or(Fault::Misuse)?.piece(piece).await
     }
 
     /// Ends the body.
@@ -300,8 +341,7 @@ impl Reply {
     /// # Errors
     /// The stream is gone, or no head was sent.
     pub fn end(&mut self) -> Result<(), Fault> {
-        let stream = self.stream.as_mut().ok_or(Fault::Misuse)?;
-        stream.send_data(Chunk(Piece::empty()), true).map_err(Fault::from)
+        self.sender.as_mut().ok_or(Fault::Misuse)?.end()
     }
 
     /// Ends the body with lines behind it.
@@ -309,10 +349,7 @@ impl Reply {
     /// # Errors
     /// The stream is gone, or no head was sent.
     pub fn trailers(&mut self, fields: &Fields) -> Result<(), Fault> {
-        let stream = self.stream.as_mut().ok_or(Fault::Misuse)?;
-        let mut headers = HeaderMap::with_capacity(fields.len());
-        push_fields(&mut headers, fields)?;
-        stream.send_trailers(headers).map_err(Fault::from)
+        self.sender.as_mut().ok_or(Fault::Misuse)?.trailers(fields)
     }
 
     /// Tells the client that this goes wrong (INTERNAL_ERROR): after a head there is no other way.
@@ -323,10 +360,10 @@ impl Reply {
 
     /// Waits until the client gives the stream up; for ever if it never does. May be dropped.
     pub async fn given_up(&mut self) -> Fault {
-        let reason = match &mut self.stream {
-            Some(stream) => poll_fn(|cx| stream.poll_reset(cx)).await,
-            None => poll_fn(|cx| self.respond.poll_reset(cx)).await,
-        };
+        if let Some(sender) = &mut self.sender {
+            return sender.given_up().await;
+        }
+        let reason = poll_fn(|cx| self.respond.poll_reset(cx)).await;
         reason.map_or_else(Fault::from, |reason| Fault::Reset(reason.into()))
     }
 }
@@ -340,9 +377,12 @@ fn head_of(response: &Response) -> Result<::http::Response<()>, Fault> {
     Ok(head)
 }
 
-fn push_fields(headers: &mut HeaderMap, fields: &Fields) -> Result<(), Fault> {
+/// Copies the lines that HTTP/2 has. Of TE it has only `trailers`.
+pub(super) fn push_fields(headers: &mut HeaderMap, fields: &Fields) -> Result<(), Fault> {
     for (name, value) in fields.iter() {
-        if NOT_SENT.meets(Seen::of(&[Known::of(name)])) {
+        let known = Known::of(name);
+        let odd_te = known == Known::Te && !value.eq_ignore_ascii_case(b"trailers");
+        if odd_te || NOT_SENT.meets(Seen::of(&[known])) {
             continue;
         }
         let name = HeaderName::from_bytes(name).map_err(|_| Fault::Misuse)?;
