@@ -1,5 +1,7 @@
 //! A collector on loopback: takes batches, remembers every event, answers as it is told.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -30,7 +32,7 @@ pub(crate) struct Collector {
 
 impl Collector {
     pub(crate) fn start() -> Arc<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = listener();
         let collector = Arc::new(Self {
             url: format!("http://{}", listener.local_addr().unwrap()),
             posts: Mutex::default(),
@@ -97,6 +99,19 @@ impl Collector {
             }
         }
     }
+}
+
+/// A listener on a free port that clients are not given by the system.
+fn listener() -> TcpListener {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 400) as u16 * 25;
+    for _attempt in 0..10_000 {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2_000;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener;
+        }
+    }
+    panic!("no free port");
 }
 
 /// Head in lower case, and body; `None` when the connection is over (also in the middle, as when

@@ -1,0 +1,85 @@
+//! How many events the exporter's one thread makes a second. Ignored by default: a measurement.
+//!
+//! `CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo test -p exporter --test throughput -- --ignored --nocapture`
+//! optimises our crates only; a release build is faster.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test: a panic is its fault report")]
+
+#[path = "common/collector.rs"]
+mod collector;
+#[path = "common/traffic.rs"]
+mod traffic;
+
+use collector::Collector;
+use exporter::ExporterPlan;
+use serde_json::json;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+use traffic::{Traffic, configure};
+
+/// CPU seconds of the exporter's thread.
+fn cpu_s() -> f64 {
+    for task in fs::read_dir("/proc/self/task").unwrap() {
+        let task = task.unwrap().path();
+        if fs::read_to_string(task.join("comm")).unwrap().trim() == "tollgate-events" {
+            let stat = fs::read_to_string(task.join("schedstat")).unwrap();
+            return stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9;
+        }
+    }
+    panic!("no exporter thread");
+}
+
+fn measure(name: &str, url: &str, events: usize, body: &str, delivered: bool) {
+    let prefix = tempfile::tempdir().unwrap();
+    let plan = ExporterPlan {
+        ring_bytes: 64 << 20,
+        journal_bytes_max: 8 << 30,
+        ..ExporterPlan::new(prefix.path().to_owned(), 1)
+    };
+    let exporter = exporter::start(&plan).unwrap();
+    let config = json!({"api_endpoint": url, "event_queue_size": 10_000_000, "batch_size": 500});
+    let row = configure(&exporter, 1, &config);
+    let mut producer = exporter.producer(0).unwrap();
+    let mut traffic = Traffic::new(row, 0);
+    let (begun, cpu) = (Instant::now(), cpu_s());
+    for _ in 0..events {
+        while traffic.commit(&mut producer, body).is_none() {
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+    loop {
+        let sums = exporter.sums();
+        let made = sums.received - sums.dropped.total();
+        let left = if delivered { made - sums.delivered } else { 0 };
+        if made as usize == events && left == 0 && !exporter_behind(&sums, &exporter) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    let (wall_s, cpu_s) = (begun.elapsed().as_secs_f64(), cpu_s() - cpu);
+    println!(
+        "{name}: {events} events, {:.2} us of the exporter's thread each = {:.0} a second on one \
+         core; {:.0} a second of wall time here",
+        cpu_s * 1e6 / events as f64,
+        events as f64 / cpu_s,
+        events as f64 / wall_s
+    );
+}
+
+/// Whether the ring still has records: then more is received than destinations know of.
+fn exporter_behind(sums: &exporter::Sums, exporter: &exporter::Exporter) -> bool {
+    let known: usize = exporter.destinations().iter().map(|state| state.queued).sum();
+    known as u64 + sums.delivered < sums.received - sums.dropped.total()
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn events_a_second() {
+    let small = "{\"ok\":true,\"id\":12345}";
+    let large = format!("{{\"text\":\"{}\"}}", "lorem ipsum ".repeat(340));
+    let collector = Collector::start();
+    measure("small, into the journal", "http://127.0.0.1:9", 300_000, small, false);
+    measure("4 KiB body, into the journal", "http://127.0.0.1:9", 60_000, &large, false);
+    measure("small, delivered", &collector.url, 100_000, small, true);
+}
