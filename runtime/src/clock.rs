@@ -10,7 +10,9 @@
 
 use crate::io::{self, Closer};
 use std::cell::{Cell, RefCell};
+use std::collections::hash_map::RandomState;
 use std::future::{Future, poll_fn};
+use std::hash::BuildHasher;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::OnceLock;
@@ -82,6 +84,18 @@ pub fn wall_us() -> u64 {
         Source::System => system_wall_us(),
         Source::Cached | Source::Virtual => clock.now_us.get() + clock.wall_ahead_us.get(),
     })
+}
+
+/// 64 random bits for names that must not collide, such as the ids of requests. Keyed anew by the
+/// system for each thread; not for secrets.
+pub fn random() -> u64 {
+    thread_local! {
+        static KEY: RandomState = RandomState::new();
+        static COUNT: Cell<u64> = const { Cell::new(0) };
+    }
+    let count = COUNT.get();
+    COUNT.set(count.wrapping_add(1));
+    KEY.with(|key| key.hash_one(count))
 }
 
 /// Reads the system's clock into this core's cache. The drivers call it; a step that computes for

@@ -291,6 +291,17 @@ impl Drop for Open {
     }
 }
 
+/// The counters of one core; anybody may read them at any time.
+#[derive(Clone)]
+pub struct Reading(Arc<Shared>);
+
+impl Reading {
+    /// The counters now.
+    pub fn counts(&self) -> Counts {
+        self.0.counters.counts()
+    }
+}
+
 /// The running cores, seen from the office. Dropping it stops them.
 pub struct Cores {
     shared: Vec<Arc<Shared>>,
@@ -314,6 +325,11 @@ impl Cores {
     /// The counters of each core.
     pub fn counts(&self) -> Vec<Counts> {
         self.shared.iter().map(|shared| shared.counters.counts()).collect()
+    }
+
+    /// The counters of each core, for whoever outlives this handle's borrow.
+    pub fn readings(&self) -> Vec<Reading> {
+        self.shared.iter().map(|shared| Reading(Arc::clone(shared))).collect()
     }
 
     /// Wakes core `number`.

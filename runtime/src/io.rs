@@ -316,6 +316,15 @@ impl Reader {
         done
     }
 
+    /// Whether nothing has come that was not read: no bytes, no end. One call to the kernel, for a
+    /// connection that has rested and is about to be used again.
+    pub fn is_quiet(&self) -> bool {
+        match &self.0 {
+            ReaderOf::Monoio(reader) => reader.is_quiet(),
+            ReaderOf::Script(_) => true,
+        }
+    }
+
     /// The address on our side of the connection, asked of the kernel.
     ///
     /// # Errors

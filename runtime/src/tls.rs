@@ -4,9 +4,9 @@
 //!   Acceptor / Connector ─ handshake ─► TlsReader ─ ciphertext page ─► rustls ─► plaintext page
 //!                                       TlsWriter ─ plaintext ─► rustls ─► ciphertext pages ─►
 //! ```
-//! rustls does no I/O here: it is fed from pages and emptied into pages, so the drivers' rules about
-//! lent buffers hold and both directions may be busy. The two halves share one `Session` in a cell
-//! that is never borrowed across an await.
+//! rustls does no I/O here: it is fed from pages and emptied into pages, so the drivers' rules
+//! about lent buffers hold and both directions may be busy. The two halves share one `Session` in
+//! a cell that is never borrowed across an await.
 //!
 //! What reading makes rustls want to send (a key update's answer, an alert) is sent by the reader
 //! where the writer rests, and else by the writer when it is done with what it is writing.
@@ -267,6 +267,11 @@ impl TlsReader {
     /// Where it has none.
     pub fn local_addr(&self) -> Result<SocketAddr> {
         self.reader.local_addr()
+    }
+
+    /// Whether nothing has come that was not read; see `io::Reader::is_quiet`.
+    pub fn is_quiet(&self) -> bool {
+        !self.plain && self.sealed.is_empty() && self.reader.is_quiet()
     }
 
     /// What ends this connection, without close_notify.

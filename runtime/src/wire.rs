@@ -36,6 +36,15 @@ impl WireReader {
         }
     }
 
+    /// Whether nothing has come that was not read; see `io::Reader::is_quiet`. A TLS record that
+    /// carries no data, such as a ticket, counts as something.
+    pub fn is_quiet(&self) -> bool {
+        match self {
+            Self::Plain(reader) => reader.is_quiet(),
+            Self::Tls(reader) => reader.is_quiet(),
+        }
+    }
+
     /// Appends what has come in to `page`; 0 is the peer's end. Must be awaited to its end.
     ///
     /// # Errors

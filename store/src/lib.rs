@@ -12,5 +12,6 @@ pub mod describe;
 pub mod entities;
 pub mod fault;
 pub mod schema;
+pub mod script;
 pub mod snapshot;
 pub mod value;

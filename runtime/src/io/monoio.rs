@@ -17,6 +17,7 @@ use ::monoio::buf::{IoBuf, IoBufMut, IoVecBuf};
 use ::monoio::io::{AsyncReadRent, AsyncWriteRent};
 use ::monoio::net::TcpStream;
 use ::monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+use rustix::net::RecvFlags;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
 use std::cell::{RefCell, UnsafeCell};
 use std::future::Future;
@@ -138,6 +139,12 @@ pub(super) struct Closer(Weak<Socket>);
 impl Reader {
     pub(super) fn closer(&self) -> Closer {
         self.0.closer()
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let looked = rustix::net::recv(self.0.fd(), &mut [0_u8; 1], flags);
+        matches!(looked, Err(rustix::io::Errno::AGAIN))
     }
 
     pub(super) fn local_addr(&self) -> Result<SocketAddr> {
