@@ -1,0 +1,253 @@
+//! moesif: reports every exchange to Moesif, for analytics and monetization.
+//!
+//! On the core it only decides what is captured and commits one record to the ring; everything that
+//! costs thought (masks, JSON, identification, sending) is the exporter's.
+//!
+//! Source: Moesif `kong-plugin-moesif` 2.1.2, `kong/plugins/moesif/{schema,handler}.lua`.
+
+mod schema;
+
+use exporter::event::{
+    Body, BodyState, Consumer, Credential, Direction, Lines, Report, RowRef, Scheme,
+};
+use exporter::moesif::settings::Settings;
+use smallvec::SmallVec;
+use uuid::Uuid;
+
+use crate::pdk::{
+    self, Capture, Config, Exchange, Fault, Phase, Plugin, Prepared, Scheme as Spoken, Spec, Step,
+};
+
+/// The plugin.
+pub static PLUGIN: Spec = Spec {
+    schema: schema::SCHEMA,
+    phases: &[Phase::Access, Phase::HeaderFilter, Phase::Log],
+    entities: &[],
+    prepare,
+};
+
+const TRANSACTION_ID: &str = "X-Moesif-Transaction-Id";
+
+fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
+    let settings = Settings::parse(&config.record().to_json()).ok_or_else(|| Fault {
+        field: "application_id",
+        message: "required field missing".to_owned(),
+    })?;
+    let limit = |off, field| {
+        let bytes = config.number(field).unwrap_or(0.0).max(0.0) as usize;
+        (!config.flag(off)).then_some(bytes)
+    };
+    let row = config.row();
+    let prepared = Moesif {
+        row: RowRef { id: row.id(), version: row.version(), fingerprint: settings.fingerprint() },
+        request_bytes_max: limit("disable_capture_request_body", "request_max_body_size_limit"),
+        // The plugin keeps responses that are shorter than the limit, requests up to it.
+        response_bytes_max: limit("disable_capture_response_body", "response_max_body_size_limit")
+            .map(|bytes| bytes.saturating_sub(1)),
+        disable_transaction_id: config.flag("disable_transaction_id"),
+    };
+    Ok(Prepared::new(move || Box::new(prepared.clone())))
+}
+
+#[derive(Clone)]
+struct Moesif {
+    row: RowRef,
+    request_bytes_max: Option<usize>,
+    response_bytes_max: Option<usize>,
+    disable_transaction_id: bool,
+}
+
+impl Plugin for Moesif {
+    fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Step<'a> {
+        let id = exchange.event_id();
+        exchange.reported_access = true;
+        if let Some(bytes_max) = self.request_bytes_max {
+            exchange.capture_request(bytes_max);
+        }
+        if !self.disable_transaction_id {
+            let sent = exchange.request.fields.get(TRANSACTION_ID);
+            if sent.is_none_or(|value| value.trim_ascii().is_empty()) {
+                let mut text = Uuid::encode_buffer();
+                let text = Uuid::from_bytes(id).hyphenated().encode_lower(&mut text);
+                exchange.request.fields.set(TRANSACTION_ID, text.as_bytes());
+            }
+        }
+        Step::NEXT
+    }
+
+    fn header_filter(&self, exchange: &mut Exchange) {
+        if !self.disable_transaction_id {
+            let sent =
+                exchange.reported_access.then(|| exchange.request.fields.get(TRANSACTION_ID));
+            match sent.flatten() {
+                Some(id) => exchange.response.fields.set(TRANSACTION_ID, id),
+                None => exchange.response.fields.remove(TRANSACTION_ID) > 0,
+            };
+        }
+        if exchange.reported_access {
+            exchange.response_capture.bytes_max = self.response_bytes_max;
+        }
+    }
+
+    fn log(&self, exchange: &mut Exchange) {
+        let transaction_id = exchange.event_id();
+        let kit = std::rc::Rc::clone(&exchange.kit);
+        let mut ring = kit.ring.borrow_mut();
+        let Some(ring) = ring.as_mut() else { return };
+        self.report(exchange, transaction_id, ring);
+    }
+}
+
+impl Moesif {
+    fn report(
+        &self,
+        exchange: &Exchange,
+        transaction_id: [u8; 16],
+        ring: &mut runtime::ring::Producer,
+    ) {
+        let consumer = exchange.consumer.as_deref();
+        let mut consumer_id = Uuid::encode_buffer();
+        let consumer_id =
+            consumer.map(|row| &*row.id().hyphenated().encode_lower(&mut consumer_id));
+        let host = exchange.request.fields.get("host").unwrap_or_default();
+        let hosts = hosts(exchange);
+        let request_pieces = bytes(&exchange.request_capture);
+        let response_pieces = bytes(&exchange.response_capture);
+        let request_lines = lines(&exchange.request.fields);
+        let response_lines = lines(&exchange.response.fields);
+        let committed = Report {
+            rows: &[self.row],
+            transaction_id,
+            started_us: exchange.times.started_wall_us,
+            ended_us: exchange.ended_wall_us(),
+            direction: Direction::Incoming,
+            scheme: match exchange.client.scheme {
+                Spoken::Http => Scheme::Http,
+                Spoken::Https => Scheme::Https,
+            },
+            host: without_port(host),
+            port: exchange.client.local_port,
+            target: exchange.request.target(),
+            method: exchange.request.method(),
+            client_ip: exchange.client.ip,
+            client_ip_headers_trusted: exchange.client.trusted,
+            access_ran: exchange.reported_access,
+            request_fields: Lines::Pairs(&request_lines),
+            request_body: Body {
+                state: state(self.request_bytes_max, &exchange.request_capture, exchange),
+                pieces: &request_pieces,
+            },
+            status: exchange.response.status,
+            response_fields: Lines::Pairs(&response_lines),
+            response_fields_more: Lines::Pairs(&[]),
+            response_body: Body {
+                state: state(self.response_bytes_max, &exchange.response_capture, exchange),
+                pieces: &response_pieces,
+            },
+            consumer: Consumer {
+                id: consumer_id,
+                username: consumer.and_then(|row| row.text("username")),
+                custom_id: consumer.and_then(|row| row.text("custom_id")),
+            },
+            credential: Credential {
+                id: exchange.credential.as_ref().map(|credential| credential.id.as_str()),
+                key: exchange.credential.as_ref().and_then(|c| c.key.as_deref()),
+            },
+            service_name: exchange.scope.service.as_deref().and_then(|row| row.text("name")),
+            route_hosts: hosts.as_deref(),
+            blocked_by: None,
+        }
+        .commit(ring);
+        if !committed {
+            log::debug!("the event ring is full: an event is left out, and counted");
+        }
+    }
+}
+
+type Pairs<'a> = SmallVec<[(&'a [u8], &'a [u8]); 32]>;
+
+fn lines(fields: &runtime::http::head::Fields) -> Pairs<'_> {
+    fields.iter().collect()
+}
+
+fn bytes(capture: &Capture) -> SmallVec<[&[u8]; 4]> {
+    capture.pieces.iter().map(|piece| &**piece).collect()
+}
+
+fn hosts(exchange: &Exchange) -> Option<SmallVec<[&str; 4]>> {
+    let route = exchange.scope.route.as_deref()?;
+    let hosts: SmallVec<[&str; 4]> = route.get("hosts").texts().collect();
+    (!hosts.is_empty()).then_some(hosts)
+}
+
+/// The host without its port; an IPv6 address keeps its brackets.
+fn without_port(host: &[u8]) -> &[u8] {
+    let end = match memchr::memrchr(b':', host) {
+        Some(at) if memchr::memchr(b']', host).is_none_or(|bracket| bracket < at) => at,
+        _ => host.len(),
+    };
+    host.get(..end).unwrap_or(host)
+}
+
+fn state(wanted: Option<usize>, capture: &Capture, exchange: &Exchange) -> BodyState {
+    match (wanted, capture.left_out) {
+        _ if !exchange.reported_access => BodyState::NotRead,
+        (None, _) => BodyState::Disabled,
+        (Some(_), Some(pdk::LeftOut::TooLarge)) => BodyState::TooLarge,
+        (Some(_), Some(pdk::LeftOut::NoRoom)) => BodyState::LeftOut,
+        (Some(_), None) if capture.absent => BodyState::None,
+        (Some(_), None) => BodyState::Captured,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pdk::script::{Script, answered, fault};
+
+    fn script(config: serde_json::Value) -> Script {
+        Script::new(&PLUGIN, config)
+    }
+
+    #[test]
+    fn the_transaction_id_goes_both_ways_and_is_the_clients_if_it_sent_one() {
+        let script = script(serde_json::json!({"application_id": "app"}));
+        let plugin = script.plugin();
+        for (sent, kept) in [(None, false), (Some(" "), false), (Some("mine"), true)] {
+            let fields: Vec<_> = sent.map(|id| (TRANSACTION_ID, id)).into_iter().collect();
+            let mut exchange = script.get("/", &fields);
+            assert!(answered(plugin.access(&mut exchange)).is_none());
+            plugin.header_filter(&mut exchange);
+            let up = exchange.request.fields.get(TRANSACTION_ID).unwrap().to_vec();
+            assert_eq!(exchange.response.fields.get(TRANSACTION_ID), Some(&up[..]));
+            assert_eq!(up == b"mine", kept);
+            let own = Uuid::from_bytes(exchange.event_id()).to_string();
+            assert_eq!(up == own.as_bytes(), !kept, "an id of ours is the event's");
+        }
+    }
+
+    #[test]
+    fn without_access_an_upstreams_id_is_not_passed_on() {
+        let script = script(serde_json::json!({"application_id": "app"}));
+        let mut exchange = script.get("/", &[]);
+        exchange.response.fields.add(TRANSACTION_ID, b"other");
+        script.plugin().header_filter(&mut exchange);
+        assert_eq!(exchange.response.fields.get(TRANSACTION_ID), None);
+    }
+
+    #[test]
+    fn an_application_id_is_required() {
+        assert!(
+            fault(&PLUGIN, serde_json::json!({})).is_some_and(|f| f.contains("required field"))
+        );
+    }
+
+    #[test]
+    fn the_port_is_not_part_of_the_host() {
+        for (host, expected) in
+            [("a.example:80", "a.example"), ("a", "a"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")]
+        {
+            assert_eq!(without_port(host.as_bytes()), expected.as_bytes());
+        }
+    }
+}

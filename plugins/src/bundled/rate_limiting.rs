@@ -1,0 +1,338 @@
+//! rate-limiting: so many requests in a second, minute, hour, day, month or year.
+//!
+//! Counts are exact for the whole node: one compare-and-swap in the tally decides, whichever core a
+//! request is on. Of several periods all are reserved or none, so no mixture of limits is ever
+//! passed. Kong counts after the answer, which lets a burst through; here the request that would
+//! pass a limit is refused.
+//!
+//! Source: Kong `kong/plugins/rate-limiting/{schema,handler}.lua`,
+//! `kong/plugins/rate-limiting/policies/init.lua`; recorded cases of the suite `plugins-traffic`.
+
+mod schema;
+mod window;
+
+use std::net::IpAddr;
+
+use runtime::tally::Slot;
+use smallvec::SmallVec;
+use uuid::Uuid;
+
+use crate::pdk::{Answer, Config, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step};
+use window::{PERIODS, Period};
+
+/// The plugin.
+pub static PLUGIN: Spec =
+    Spec { schema: schema::SCHEMA, phases: &[Phase::Access], entities: &[], prepare };
+
+/// One configured limit.
+#[derive(Clone, Debug)]
+struct Limit {
+    period: Period,
+    /// As configured; Kong takes fractions.
+    limit: f64,
+}
+
+/// Whose requests are counted together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum By {
+    Consumer,
+    Credential,
+    Ip,
+    Service,
+    Header(String),
+    Path(String),
+}
+
+#[derive(Clone)]
+struct RateLimiting {
+    limits: SmallVec<[Limit; 2]>,
+    by: By,
+    /// The scope of the row: rows of different scopes count apart.
+    scope: [u8; 32],
+    hide_client_headers: bool,
+    fault_tolerant: bool,
+    error_code: u16,
+    error_message: String,
+}
+
+fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
+    if config.text("policy") == Some("redis") {
+        let message = "the policy redis is not built yet; use local".to_owned();
+        return Err(Fault { field: "policy", message });
+    }
+    let limits = PERIODS
+        .iter()
+        .filter_map(|period| Some(Limit { period: *period, limit: config.number(period.name())? }))
+        .collect();
+    let named = |field| config.text(field).unwrap_or("").to_owned();
+    let prepared = RateLimiting {
+        limits,
+        by: match config.text("limit_by") {
+            Some("credential") => By::Credential,
+            Some("ip") => By::Ip,
+            Some("service") => By::Service,
+            Some("header") => By::Header(named("header_name")),
+            Some("path") => By::Path(named("path")),
+            _ => By::Consumer,
+        },
+        scope: scope(config),
+        hide_client_headers: config.flag("hide_client_headers"),
+        fault_tolerant: config.flag("fault_tolerant"),
+        error_code: config
+            .integer("error_code")
+            .and_then(|code| code.try_into().ok())
+            .filter(|code| (100..=599).contains(code))
+            .unwrap_or(429),
+        error_message: named("error_message"),
+    };
+    Ok(Prepared::new(move || Box::new(prepared.clone())))
+}
+
+fn scope(config: &Config<'_>) -> [u8; 32] {
+    let bytes = |field| *config.row().foreign(field).unwrap_or_default().as_bytes();
+    let (route, service) = (bytes("route"), bytes("service"));
+    std::array::from_fn(|at| route.iter().chain(&service).nth(at).copied().unwrap_or(0))
+}
+
+impl Plugin for RateLimiting {
+    fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Step<'a> {
+        let now_s = (exchange.times.started_wall_us / 1_000_000).cast_signed();
+        let tally = &exchange.kit.tally;
+        let who = self.identifier(exchange);
+        let slots: SmallVec<[Slot; 2]> = self
+            .limits
+            .iter()
+            .map(|limit| Slot {
+                key: tally.fingerprint(&[&self.scope, who.bytes(), &[limit.period.number()]]),
+                window: limit.period.window(now_s),
+                ends_s: limit.period.ends_s(now_s),
+                limit: limit.limit.ceil() as u64,
+            })
+            .collect();
+        let outcome = tally.reserve(&slots, 1, now_s.cast_unsigned());
+        if outcome.full {
+            // The table has no room for another counter: as Kong without its datastore.
+            return match self.fault_tolerant {
+                true => Step::NEXT,
+                false => Step::answer(Answer::error(500, "An unexpected error occurred")),
+            };
+        }
+        let shown = self.shown(&outcome.before, outcome.admitted, now_s);
+        if !self.hide_client_headers {
+            shown.write(exchange);
+        }
+        if outcome.admitted {
+            return Step::NEXT;
+        }
+        let answer = Answer::error(self.error_code, self.error_message.clone());
+        Step::answer(match self.hide_client_headers {
+            true => answer,
+            false => answer.with("Retry-After", shown.reset_s.to_string()),
+        })
+    }
+}
+
+/// Whose count it is, without an allocation where that is possible.
+enum Who<'a> {
+    Id(Uuid),
+    Ip([u8; 16]),
+    Text(&'a [u8]),
+}
+
+impl Who<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Id(id) => id.as_bytes(),
+            Self::Ip(ip) => ip,
+            Self::Text(text) => text,
+        }
+    }
+}
+
+impl RateLimiting {
+    fn identifier<'a>(&self, exchange: &'a Exchange) -> Who<'a> {
+        let credential = || {
+            let id = exchange.credential.as_ref().map(|credential| credential.id.as_bytes());
+            id.map(Who::Text)
+        };
+        let found = match &self.by {
+            By::Consumer => {
+                let consumer = exchange.consumer.as_ref().map(|row| Who::Id(row.id()));
+                consumer.or_else(credential)
+            }
+            By::Credential => credential(),
+            By::Ip => None,
+            By::Service => exchange.service_id().map(Who::Id),
+            By::Header(name) => exchange.request.fields.get(name).map(Who::Text),
+            By::Path(path) => {
+                (exchange.raw_path() == path.as_bytes()).then(|| Who::Text(exchange.raw_path()))
+            }
+        };
+        found.unwrap_or_else(|| {
+            Who::Ip(match exchange.client.ip {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                IpAddr::V6(ip) => ip.octets(),
+            })
+        })
+    }
+
+    /// What the client is told: every limit, and the tightest of them.
+    fn shown(&self, before: &[u64], admitted: bool, now_s: i64) -> Shown {
+        let stop = if admitted { None } else { self.last_used_up(before) };
+        let mut shown = Shown { lines: SmallVec::new(), limit: 0.0, left: f64::MAX, reset_s: 1 };
+        let mut window_s = 0;
+        for (at, (limit, before)) in self.limits.iter().zip(before).enumerate() {
+            let used = *before as f64 + f64::from(u8::from(stop.is_none_or(|stop| stop == at)));
+            let left = (limit.limit - used).max(0.0);
+            let length_s = limit.period.usual_length_s();
+            if left < shown.left || (left == shown.left && length_s > window_s) {
+                window_s = length_s;
+                shown.limit = limit.limit;
+                shown.left = left;
+                shown.reset_s = (length_s - (now_s - limit.period.start_s(now_s))).max(1);
+            }
+            shown.lines.push((limit.period, limit.limit, left));
+        }
+        shown
+    }
+
+    /// The last limit that is used up, in the order of the periods.
+    fn last_used_up(&self, before: &[u64]) -> Option<usize> {
+        let used_up = |(limit, before): (&Limit, &u64)| limit.limit - *before as f64 <= 0.0;
+        self.limits.iter().zip(before).rposition(used_up)
+    }
+}
+
+struct Shown {
+    lines: SmallVec<[(Period, f64, f64); 2]>,
+    limit: f64,
+    left: f64,
+    reset_s: i64,
+}
+
+impl Shown {
+    fn write(&self, exchange: &mut Exchange) {
+        let mut digits = Digits::default();
+        for (period, limit, left) in &self.lines {
+            exchange.early.set(period.limit_header(), digits.of(*limit));
+            exchange.early.set(period.left_header(), digits.of(*left));
+        }
+        exchange.early.set("RateLimit-Limit", digits.of(self.limit));
+        exchange.early.set("RateLimit-Remaining", digits.of(self.left));
+        exchange.early.set("RateLimit-Reset", digits.of(self.reset_s as f64));
+    }
+}
+
+/// Numbers as Lua prints them: whole ones without a fraction.
+#[derive(Default)]
+struct Digits {
+    whole: itoa::Buffer,
+    other: String,
+}
+
+impl Digits {
+    fn of(&mut self, number: f64) -> &[u8] {
+        if number.fract() == 0.0 && number.abs() < 1e15 {
+            return self.whole.format(number as i64).as_bytes();
+        }
+        self.other = number.to_string();
+        self.other.as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pdk::script::{Script, answered};
+
+    const NOON_S: i64 = 1_795_262_400;
+
+    fn call(
+        script: &Script,
+        plugin: &dyn Plugin,
+        fields: &[(&str, &str)],
+    ) -> (Option<u16>, String) {
+        let mut exchange = script.get("/r", fields);
+        exchange.times.started_wall_us = NOON_S as u64 * 1_000_000;
+        let ended = answered(plugin.access(&mut exchange)).map(|(status, _)| status);
+        let mut lines: Vec<_> = exchange
+            .early
+            .iter()
+            .map(|(n, v)| format!("{}={}", String::from_utf8_lossy(n), String::from_utf8_lossy(v)))
+            .collect();
+        lines.sort();
+        (ended, lines.join(" "))
+    }
+
+    /// Sends so many requests; gives how many passed.
+    fn passed(config: serde_json::Value, requests: usize) -> usize {
+        let script = Script::new(&PLUGIN, config);
+        let plugin = script.plugin();
+        (0..requests).filter(|_| call(&script, &*plugin, &[]).0.is_none()).count()
+    }
+
+    #[test]
+    fn exactly_the_limit_passes() {
+        assert_eq!(passed(serde_json::json!({"minute": 5}), 20), 5);
+        assert_eq!(passed(serde_json::json!({"minute": 3, "hour": 5}), 20), 3);
+        assert_eq!(passed(serde_json::json!({"minute": 1.5}), 20), 2);
+    }
+
+    #[test]
+    fn every_window_is_shown_and_the_tightest() {
+        let script = Script::new(&PLUGIN, serde_json::json!({"hour": 3, "day": 20}));
+        let (ended, lines) = call(&script, &*script.plugin(), &[]);
+        assert_eq!(ended, None);
+        assert_eq!(
+            lines,
+            "RateLimit-Limit=3 RateLimit-Remaining=2 RateLimit-Reset=3600 X-RateLimit-Limit-Day=20 \
+             X-RateLimit-Limit-Hour=3 X-RateLimit-Remaining-Day=19 X-RateLimit-Remaining-Hour=2"
+        );
+    }
+
+    #[test]
+    fn what_is_counted_together_is_configurable() {
+        let config = serde_json::json!({"hour": 1, "limit_by": "header", "header_name": "x-user"});
+        let script = Script::new(&PLUGIN, config);
+        let plugin = script.plugin();
+        assert_eq!(call(&script, &*plugin, &[("x-user", "a")]).0, None);
+        assert_eq!(call(&script, &*plugin, &[("x-user", "a")]).0, Some(429));
+        assert_eq!(call(&script, &*plugin, &[("x-user", "b")]).0, None);
+        assert_eq!(call(&script, &*plugin, &[]).0, None, "without the header it is the address");
+    }
+
+    #[test]
+    fn a_refused_request_is_not_counted() {
+        let script = Script::new(&PLUGIN, serde_json::json!({"minute": 2, "hour": 5}));
+        let plugin = script.plugin();
+        for _ in 0..10 {
+            call(&script, &*plugin, &[]);
+        }
+        let (ended, lines) = call(&script, &*plugin, &[]);
+        assert_eq!(ended, Some(429));
+        assert!(lines.contains("X-RateLimit-Remaining-Minute=0"), "{lines}");
+        assert!(lines.contains("X-RateLimit-Remaining-Hour=3"), "{lines}");
+    }
+
+    #[test]
+    fn headers_can_be_hidden_and_the_error_changed() {
+        let config = serde_json::json!({
+            "hour": 1, "hide_client_headers": true, "error_code": 418, "error_message": "slow down",
+        });
+        let script = Script::new(&PLUGIN, config);
+        let plugin = script.plugin();
+        assert_eq!(call(&script, &*plugin, &[]), (None, String::new()));
+        let mut exchange = script.get("/r", &[]);
+        exchange.times.started_wall_us = NOON_S as u64 * 1_000_000;
+        let ended = answered(plugin.access(&mut exchange));
+        assert_eq!(ended, Some((418, "slow down".to_owned())));
+    }
+
+    #[test]
+    fn limits_that_contradict_each_other_are_faults() {
+        let fault = |config| crate::pdk::script::fault(&PLUGIN, config);
+        let found = fault(serde_json::json!({"minute": 10, "hour": 5}));
+        let expected = "The limit for hour(5.0) cannot be lower than the limit for minute(10.0)";
+        assert_eq!(found, Some(format!("schema violation (config: {expected})")));
+    }
+}

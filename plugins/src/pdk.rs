@@ -1,0 +1,136 @@
+//! All that a plugin is and may see (Kong calls this the plugin development kit).
+//!
+//! A plugin's life: `prepare` in the office, once for each version of a row (regexes, keys, masks;
+//! its fault is the answer of the Admin API); `Prepared::instance` on the core at first use, kept
+//! by row id and version; then one call for each phase. Nothing here blocks or does I/O.
+
+mod answer;
+mod config;
+mod exchange;
+pub mod identity;
+mod kit;
+pub mod query;
+pub mod script;
+
+use std::sync::Arc;
+
+use runtime::buffers::Piece;
+use store::schema::{Entity, PluginSchema};
+
+pub use answer::{Answer, AnswerBody};
+pub use config::Config;
+pub use exchange::{
+    BodyState, Capture, Client, Credential, Exchange, LeftOut, Onward, Origin, RequestId, Scheme,
+    Scope, Snapshot, Times,
+};
+pub use kit::{Kit, Node};
+
+/// A plugin as data: what it is called, what it can be told, when it runs.
+pub struct Spec {
+    /// Name, priority, version and configuration fields, as the Admin API shows them.
+    pub schema: PluginSchema,
+    /// The phases that `Plugin` really has; the others are never called.
+    pub phases: &'static [Phase],
+    /// The entities that come with this plugin, such as `keyauth_credentials`.
+    pub entities: &'static [&'static Entity],
+    /// Turns a checked configuration into something every core can make instances of. Runs in the
+    /// office, where it may be slow.
+    pub prepare: fn(&Config<'_>) -> Result<Prepared, Fault>,
+}
+
+impl Spec {
+    /// Whether the plugin takes part in a phase.
+    pub fn has(&self, phase: Phase) -> bool {
+        self.phases.contains(&phase)
+    }
+}
+
+/// A place on the road where plugins take part, in the order in which an exchange passes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Before the request goes upstream; may answer it.
+    Access,
+    /// When the head of the response is known and not sent.
+    HeaderFilter,
+    /// Each piece of the response body.
+    BodyFilter,
+    /// When the last bytes of the response are about to be handed to the kernel.
+    Log,
+}
+
+/// A plugin's configuration, made ready in the office and shared by the cores.
+#[derive(Clone)]
+pub struct Prepared(Arc<dyn Fn() -> Box<dyn Plugin> + Send + Sync>);
+
+impl Prepared {
+    /// Keeps how an instance is made. What the closure captures is shared by all cores, so it must
+    /// be immutable; making an instance must be cheap, since a request waits for it.
+    pub fn new(instance: impl Fn() -> Box<dyn Plugin> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(instance))
+    }
+
+    /// A fresh instance for one core.
+    pub fn instance(&self) -> Box<dyn Plugin> {
+        (self.0)()
+    }
+}
+
+/// Why a configuration cannot be used though its schema holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The field of `config` that is at fault.
+    pub field: &'static str,
+    /// What the Admin API says about it.
+    pub message: String,
+}
+
+/// A configured plugin on one core. It may keep state: no other core sees it.
+pub trait Plugin {
+    /// Lets the request pass, or answers it.
+    fn access<'a>(&'a self, _exchange: &'a mut Exchange) -> Step<'a> {
+        Step::NEXT
+    }
+
+    /// Changes the head of the response.
+    fn header_filter(&self, _exchange: &mut Exchange) {}
+
+    /// Sees each piece of the response body, and may replace it; `last` comes once, with the last
+    /// piece or with an empty one.
+    fn body_filter(&self, _exchange: &mut Exchange, _piece: &mut Piece, _last: bool) {}
+
+    /// Reports. What must leave this machine goes into the core's ring.
+    fn log(&self, _exchange: &mut Exchange) {}
+}
+
+/// What the access phase came to.
+pub enum Step<'a> {
+    /// Decided.
+    Done(Outcome),
+    /// Decided later: the plugin asks somebody. Costs one allocation.
+    Wait(std::pin::Pin<Box<dyn Future<Output = Outcome> + 'a>>),
+    /// The plugin has to see the request's body first: the road reads up to so many bytes into
+    /// `exchange.request_body`, then calls `access` once more.
+    Body {
+        /// Above this the body counts as `BodyState::TooLarge` and streams on untouched.
+        bytes_max: usize,
+    },
+}
+
+impl Step<'_> {
+    /// The next plugin may look.
+    pub const NEXT: Self = Self::Done(Outcome::Next);
+
+    /// Ends the access phase with an answer; the upstream is not asked.
+    pub fn answer(answer: Answer) -> Self {
+        Self::Done(Outcome::Answer(Box::new(answer)))
+    }
+}
+
+/// A decision.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The next plugin may look.
+    Next,
+    /// This answer goes to the client.
+    Answer(Box<Answer>),
+}

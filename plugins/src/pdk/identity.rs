@@ -1,0 +1,63 @@
+//! What the authentication plugins share: who the client is, and how the upstream is told.
+//!
+//! Source: Kong `kong/plugins/key-auth/handler.lua` (and the other auth plugins, which repeat it),
+//! `kong/constants.lua` (header names).
+
+use std::sync::Arc;
+
+use store::value::Row;
+use uuid::Uuid;
+
+use super::{Answer, Credential, Exchange, Step};
+
+const CONSUMER_ID: &str = "X-Consumer-ID";
+const CONSUMER_CUSTOM_ID: &str = "X-Consumer-Custom-ID";
+const CONSUMER_USERNAME: &str = "X-Consumer-Username";
+const CREDENTIAL: &str = "X-Credential-Identifier";
+const ANONYMOUS: &str = "X-Anonymous-Consumer";
+
+/// Makes a consumer known: to the plugins that follow, and to the upstream in headers. What the
+/// client sent under these names is overwritten or removed, so that nobody can pretend.
+pub fn identify(
+    exchange: &mut Exchange,
+    consumer: Option<Arc<Row>>,
+    credential: Option<Credential>,
+) {
+    let fields = &mut exchange.request.fields;
+    let text = |name: &str| consumer.as_deref().and_then(|row| row.text(name));
+    let id = consumer.as_deref().map(|row| row.id().to_string());
+    put(fields, CONSUMER_ID, id.as_deref());
+    put(fields, CONSUMER_CUSTOM_ID, text("custom_id"));
+    put(fields, CONSUMER_USERNAME, text("username"));
+    put(fields, CREDENTIAL, credential.as_ref().map(|credential| credential.id.as_str()));
+    put(fields, ANONYMOUS, credential.is_none().then_some("true"));
+    exchange.consumer = consumer;
+    exchange.credential = credential;
+}
+
+fn put(fields: &mut runtime::http::head::Fields, name: &str, value: Option<&str>) {
+    match value {
+        Some(value) => {
+            fields.set(name, value.as_bytes());
+        }
+        None => {
+            fields.remove(name);
+        }
+    }
+}
+
+/// Falls back to the consumer named by `config.anonymous`, an id or a username.
+pub fn anonymous(exchange: &mut Exchange, named: &str) -> Step<'static> {
+    let tables = exchange.tables();
+    let by_id = Uuid::parse_str(named).ok().and_then(|id| tables.get("consumers", id));
+    let found = by_id.or_else(|| tables.by("consumers", "username", named)).cloned();
+    if found.is_none() {
+        log::error!("anonymous consumer {named} is configured but doesn't exist");
+        return Step::answer(Answer::error(
+            500,
+            format!("anonymous consumer {named} is configured but doesn't exist"),
+        ));
+    }
+    identify(exchange, found, None);
+    Step::NEXT
+}

@@ -1,0 +1,70 @@
+//! What a core lends to the plugins that run on it.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use runtime::ring::Producer;
+use runtime::tally::Tally;
+
+/// Who this node is, for plugins that say so in an answer.
+#[derive(Debug, Default)]
+pub struct Node {
+    /// The node's UUID, as `GET /` shows it.
+    pub id: String,
+    /// The machine's name.
+    pub hostname: String,
+}
+
+/// What a core lends to its plugins. One for each core, shared by its exchanges.
+pub struct Kit {
+    /// Counts that are exact for the whole node.
+    pub tally: Arc<Tally>,
+    /// The core's event ring; none in tests that look at no event.
+    pub ring: RefCell<Option<Producer>>,
+    /// Who this node is.
+    pub node: Arc<Node>,
+    capture_bytes: Cell<usize>,
+    capture_bytes_max: usize,
+    captures_refused: Cell<u64>,
+}
+
+impl Kit {
+    /// A kit whose captured bodies may hold so many bytes at one time.
+    pub fn new(
+        tally: Arc<Tally>,
+        ring: Option<Producer>,
+        node: Arc<Node>,
+        capture_bytes_max: usize,
+    ) -> Self {
+        Self {
+            tally,
+            ring: RefCell::new(ring),
+            node,
+            capture_bytes: Cell::new(0),
+            capture_bytes_max,
+            captures_refused: Cell::new(0),
+        }
+    }
+
+    /// Takes bytes out of the core's budget for captured bodies; counts a refusal.
+    pub fn take_capture(&self, bytes: usize) -> bool {
+        let taken = self.capture_bytes.get() + bytes;
+        if taken > self.capture_bytes_max {
+            self.captures_refused.set(self.captures_refused.get() + 1);
+            return false;
+        }
+        self.capture_bytes.set(taken);
+        true
+    }
+
+    /// Gives bytes back to the budget.
+    pub fn give_capture(&self, bytes: usize) {
+        debug_assert!(self.capture_bytes.get() >= bytes, "more given back than taken");
+        self.capture_bytes.set(self.capture_bytes.get().saturating_sub(bytes));
+    }
+
+    /// How many bodies were left out because the budget was used up.
+    pub fn captures_refused(&self) -> u64 {
+        self.captures_refused.get()
+    }
+}

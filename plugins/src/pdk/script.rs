@@ -1,0 +1,138 @@
+//! A scripted exchange: what the tests of plugins run on, without a socket or a thread.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use runtime::buffers::Piece;
+use runtime::http::head::Version;
+use runtime::tally::Tally;
+use store::schema::Catalogue;
+use store::snapshot::Tables;
+
+use super::{
+    AnswerBody, BodyState, Client, Config, Exchange, Kit, Node, Outcome, Plugin, Scheme, Snapshot,
+    Spec, Step,
+};
+
+/// A plugin, its configuration, and the rows around it.
+pub struct Script {
+    spec: &'static Spec,
+    catalogue: Arc<Catalogue>,
+    config: serde_json::Value,
+    tables: Tables,
+    kit: Rc<Kit>,
+}
+
+/// Counters that a scripted node has.
+const TALLY_SLOTS: usize = 1_024;
+
+impl Script {
+    /// A node with one plugin.
+    pub fn new(spec: &'static Spec, config: serde_json::Value) -> Self {
+        let catalogue = Arc::new(Catalogue::new(vec![&spec.schema], spec.entities));
+        let tally = Arc::new(Tally::new(TALLY_SLOTS));
+        let kit = Rc::new(Kit::new(tally, None, Arc::new(Node::default()), 1 << 20));
+        let tables = Tables::new(&catalogue);
+        Self { spec, tables, catalogue, config, kit }
+    }
+
+    /// With one more row.
+    #[must_use]
+    pub fn row(mut self, entity: &str, input: serde_json::Value) -> Self {
+        match store::script::with_row(&self.catalogue, Some(self.tables), entity, &input) {
+            Ok(tables) => self.tables = tables,
+            Err(fault) => unreachable!("the row is refused: {fault}"),
+        }
+        self
+    }
+
+    /// The plugin, configured as the Admin API would.
+    ///
+    /// # Panics
+    /// When the configuration is refused; see `fault`.
+    pub fn plugin(&self) -> Box<dyn Plugin> {
+        match prepared(self.spec, &self.catalogue, &self.config) {
+            Ok(plugin) => plugin,
+            Err(fault) => unreachable!("the configuration is refused: {fault}"),
+        }
+    }
+
+    /// A GET request that has arrived and was routed.
+    pub fn get(&self, target: &str, fields: &[(&str, &str)]) -> Exchange {
+        let snapshot =
+            Snapshot { number: 1, tables: Arc::new(self.tables.clone()), road: Box::new(()) };
+        let client = Client {
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 40_000,
+            peer: (Ipv4Addr::LOCALHOST, 40_000).into(),
+            trusted: false,
+            scheme: Scheme::Http,
+            local_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            local_port: 8_000,
+            shown_port: 8_000,
+            sni: None,
+        };
+        let mut exchange = Exchange::new(Rc::clone(&self.kit), Rc::new(Arc::new(snapshot)), client);
+        exchange.request.version = Version::H11;
+        exchange.request.set_method("GET");
+        exchange.request.set_target(target.as_bytes());
+        for (name, value) in fields {
+            exchange.request.fields.add(name, value.as_bytes());
+        }
+        let path = exchange.raw_path().to_vec();
+        exchange.onward.path = path;
+        let query = exchange.query().map(<[u8]>::to_vec);
+        exchange.onward.has_query = query.is_some();
+        exchange.onward.query = query.unwrap_or_default();
+        exchange
+    }
+
+    /// A POST request whose body was read whole.
+    pub fn post(&self, target: &str, fields: &[(&str, &str)], body: &str) -> Exchange {
+        let mut exchange = self.get(target, fields);
+        exchange.request.set_method("POST");
+        exchange.request_body.push(Piece::from_vec(body.as_bytes().to_vec()));
+        exchange.request_body_state = BodyState::Whole;
+        exchange
+    }
+
+    /// The path and query that go upstream.
+    pub fn onward(&self, exchange: &Exchange) -> String {
+        let path = String::from_utf8_lossy(&exchange.onward.path).into_owned();
+        match exchange.onward.has_query {
+            true => format!("{path}?{}", String::from_utf8_lossy(&exchange.onward.query)),
+            false => path,
+        }
+    }
+}
+
+fn prepared(
+    spec: &'static Spec,
+    catalogue: &Arc<Catalogue>,
+    config: &serde_json::Value,
+) -> Result<Box<dyn Plugin>, String> {
+    let input = serde_json::json!({ "name": spec.schema.name, "config": config });
+    let row = store::script::row(catalogue, "plugins", &input)?;
+    match (spec.prepare)(&Config::of(&row)) {
+        Ok(prepared) => Ok(prepared.instance()),
+        Err(fault) => Err(fault.message),
+    }
+}
+
+/// What the Admin API would say against a configuration.
+pub fn fault(spec: &'static Spec, config: serde_json::Value) -> Option<String> {
+    let catalogue = Arc::new(Catalogue::new(vec![&spec.schema], spec.entities));
+    prepared(spec, &catalogue, &config).err()
+}
+
+/// The answer of a plugin that decides at once: its status, and its message or body.
+pub fn answered(step: Step<'_>) -> Option<(u16, String)> {
+    let Step::Done(Outcome::Answer(answer)) = step else { return None };
+    let body = match &answer.body {
+        AnswerBody::Message(message) => message.to_string(),
+        AnswerBody::Exact { bytes, .. } => String::from_utf8_lossy(bytes).into_owned(),
+        AnswerBody::Empty => String::new(),
+    };
+    Some((answer.status, body))
+}
