@@ -212,6 +212,13 @@ impl Fault {
         Self { what, retry, cause: None }
     }
 
+    /// The same fault; a second try may help, if `retry`.
+    #[must_use]
+    pub fn retry(mut self, retry: bool) -> Self {
+        self.retry |= retry;
+        self
+    }
+
     /// The same fault with the reason below it.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

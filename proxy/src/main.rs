@@ -3,15 +3,16 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use plugins::pdk::Node;
 use proxy::certificates::Shown;
 use proxy::cli::{self, Command};
+use proxy::engine::{self, Engine};
 use proxy::logs::Logs;
 use proxy::node::{self, Gauges};
 use proxy::ports::{self, Serving};
 use proxy::prefix::Prefix;
 use proxy::process::{self, Ears};
 use proxy::{greeting, keeper};
-use store::actor::Watch;
 use store::conf::{Edge, Settings};
 
 #[global_allocator]
@@ -48,29 +49,38 @@ fn run(command: &Command) -> Result<(), String> {
         log::warn!("{notice}");
     }
     log::info!("tollgate {} starts with at most {open_files} open files", cli::VERSION);
-    // 5. The store, with its first snapshot.
+    // 5. The engine's office side, then the store, which publishes its first snapshot through it.
+    let engine = Engine::new(&settings, &prefix.path)?;
     let gauges = Gauges::new();
     let id = process::node_id(&prefix.path, settings.text("node_id"))?;
-    // Until the plugins land with the road, the default setting must not fail over a missing one.
-    let enabled = settings.plugins(&["moesif"])?;
+    let specs = engine::specs();
+    let installed: Vec<&str> = specs.iter().map(|spec| spec.schema.name).collect();
+    let enabled = settings.plugins(&installed)?;
     let node = node::node(&settings, id, enabled.iter().map(String::as_str), &logs, &gauges);
-    let watch = Watch { check: Box::new(|_, _| Ok(())), publish: Box::new(|_, _| ()) };
-    let catalogue = keeper::catalogue(Vec::new(), &[], enabled);
-    let store = Arc::new(keeper::open(&prefix.path, catalogue, node, watch)?);
-    // 6. The Admin API, which can be asked from here on.
+    let schemas = specs.iter().map(|spec| &spec.schema).collect();
+    let owned: Vec<_> = specs.iter().flat_map(|spec| spec.entities.iter().copied()).collect();
+    let catalogue = keeper::catalogue(schemas, &owned, enabled);
+    let store = Arc::new(keeper::open(&prefix.path, catalogue, node, engine.watch())?);
+    // 6. The cores and the desk.
+    let listen = engine::listen(&proxy_ports);
+    let node = Node { id: id.to_string(), hostname: process::hostname() };
+    let running = engine.start(&settings, listen, shown.proxy.as_ref(), node, &logs)?;
+    running.show(&gauges);
+    // 7. The Admin API, which can be asked from here on.
     let places = greeting::places(&office_ports);
     let serving = Serving::start(office_ports, &shown, &settings, &logs, keeper::submit(&store))?;
     gauges.set_unready(None);
-    // 7. What a person needs to know.
+    // 8. What a person needs to know.
     let proxy: Vec<_> = proxy_ports.iter().map(|(at, listen)| (*at, listen.tls)).collect();
-    cli::say(&greeting::words(&proxy, &places, &prefix.path, "without a road", &notices));
-    // 8. Wait.
+    cli::say(&greeting::words(&proxy, &places, &prefix.path, &running.words(), &notices));
+    // 9. Wait.
     let ending = ears.wait(|| reload(&settings, &prefix, &logs, &shown), || logs.reopen());
     ears.impatient();
-    // 9. Stop in the opposite order.
+    // 10. Stop in the opposite order.
     log::info!("tollgate stops ({ending:?})");
     serving.stop();
     drop(store);
+    running.stop(ending);
     logs.stop();
     prefix.leave();
     Ok(())

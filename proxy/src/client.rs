@@ -1,0 +1,149 @@
+//! The client's side of one exchange: a closed set of protocols behind one set of verbs.
+//!
+//! The road reads body pieces and sends head, pieces and end, and does not know whether it speaks
+//! HTTP/1 or HTTP/2.
+
+mod h1;
+mod h2;
+
+use std::io;
+
+use runtime::buffers::Piece;
+use runtime::http::body::BodyFault;
+use runtime::http::head::{Request, Response};
+
+use crate::fault::{Fault, What};
+
+pub use h1::H1;
+pub use h2::H2;
+
+/// How long the answer's body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// So many bytes.
+    Known(u64),
+    /// Ends when it ends.
+    Unknown,
+}
+
+/// What went wrong on the client's side.
+#[derive(Debug)]
+pub enum ClientFault {
+    /// The connection ended or failed; nobody is there to be told.
+    Gone(io::Error),
+    /// The body breaks the rules of its framing.
+    Framing(BodyFault),
+    /// The client was too slow.
+    TimedOut,
+}
+
+impl From<io::Error> for ClientFault {
+    fn from(error: io::Error) -> Self {
+        Self::Gone(error)
+    }
+}
+
+impl From<ClientFault> for Fault {
+    fn from(fault: ClientFault) -> Self {
+        match fault {
+            ClientFault::Gone(error) => Self::new(What::ClientGone).because(error),
+            ClientFault::Framing(fault) => fault.into(),
+            ClientFault::TimedOut => Self::new(What::RequestTooSlow),
+        }
+    }
+}
+
+/// The client's side of one exchange.
+#[allow(clippy::large_enum_variant)] // one for each active connection; a box would cost more
+pub enum Client {
+    /// HTTP/1.0 or 1.1: the connection itself.
+    H1(H1),
+    /// One stream of an HTTP/2 connection.
+    H2(H2),
+}
+
+impl Client {
+    /// The declared length of the request's body; `Some(0)` without a body, none if it is unknown.
+    pub fn body_length(&self) -> Option<u64> {
+        match self {
+            Self::H1(client) => client.body_length(),
+            Self::H2(client) => client.body_length(),
+        }
+    }
+
+    /// The next piece of the request's body; none at its end.
+    ///
+    /// # Errors
+    /// See `ClientFault`. After one, the connection cannot be used again.
+    pub async fn body(&mut self) -> Result<Option<Piece>, ClientFault> {
+        match self {
+            Self::H1(client) => client.body().await,
+            Self::H2(client) => client.body().await,
+        }
+    }
+
+    /// Queues the answer's head; it leaves with the first piece, `flush` or `finish`.
+    pub fn head(&mut self, request: &Request, response: &Response, length: Length) {
+        match self {
+            Self::H1(client) => client.head(request, response, length),
+            Self::H2(client) => client.head(request, response, length),
+        }
+    }
+
+    /// Queues the head of an answer after which both sides leave HTTP.
+    pub fn upgrade(&mut self, response: &Response) {
+        match self {
+            Self::H1(client) => client.upgrade(response),
+            Self::H2(client) => client.abort(),
+        }
+    }
+
+    /// Queues one piece of the answer's body.
+    ///
+    /// # Errors
+    /// The client is gone, or too slow.
+    pub async fn piece(&mut self, piece: Piece) -> Result<(), ClientFault> {
+        match self {
+            Self::H1(client) => client.piece(piece).await,
+            Self::H2(client) => client.piece(piece).await,
+        }
+    }
+
+    /// Sends what is queued.
+    ///
+    /// # Errors
+    /// The client is gone, or too slow.
+    pub async fn flush(&mut self) -> Result<(), ClientFault> {
+        match self {
+            Self::H1(client) => client.flush().await,
+            Self::H2(_) => Ok(()),
+        }
+    }
+
+    /// Ends the answer, and sends all that is queued.
+    ///
+    /// # Errors
+    /// The client is gone, or too slow.
+    pub async fn finish(&mut self) -> Result<(), ClientFault> {
+        match self {
+            Self::H1(client) => client.finish().await,
+            Self::H2(client) => client.finish(),
+        }
+    }
+
+    /// Breaks the answer off so that the client can tell that it is not whole.
+    pub fn abort(&mut self) {
+        match self {
+            Self::H1(client) => client.abort(),
+            Self::H2(client) => client.abort(),
+        }
+    }
+
+    /// How many bytes of body the client was sent.
+    pub fn sent_bytes(&self) -> u64 {
+        match self {
+            Self::H1(client) => client.sent_bytes(),
+            Self::H2(client) => client.sent_bytes(),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! An HTTP/1 client: requests follow each other on one connection.
+
+use std::io;
+
+use runtime::buffers::{Page, Pages, Piece};
+use runtime::clock::Deadline;
+use runtime::http::body::{self, Decoder, Framing};
+use runtime::http::head::{self, Limits, Request, Response, Version};
+use runtime::http::write;
+use runtime::wire::{WireReader, WireWriter};
+
+use super::{ClientFault, Length};
+use crate::inbox::{HeadEnd, Inbox};
+use crate::settings::Patience;
+
+/// Queued bytes above this are sent before more is queued.
+const QUEUED_BYTES_MAX: usize = 64 * 1024;
+/// Queued pieces above this are sent before more is queued (a `writev` takes 1,024).
+const QUEUED_PIECES_MAX: usize = 48;
+/// After an answer that the client did not wait for, so much of its body is read and thrown away,
+/// so that the answer is not lost to a reset.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+const LINGER_MS: u64 = 2_000;
+
+/// The connection of an HTTP/1 client.
+pub struct H1 {
+    inbox: Inbox,
+    writer: WireWriter,
+    deadline: Deadline,
+    patience: Patience,
+    limits: Limits,
+    framing: Framing,
+    decoder: Decoder,
+    body_done: bool,
+    expects_continue: bool,
+    queued: Pages,
+    queued_bytes: usize,
+    sent_bytes: u64,
+    chunked: bool,
+    bodiless: bool,
+    persist: bool,
+    line: Vec<u8>,
+}
+
+impl H1 {
+    /// A connection that was just accepted.
+    pub fn new(reader: WireReader, writer: WireWriter, patience: Patience, limits: Limits) -> Self {
+        let deadline = Deadline::new(writer.closer());
+        Self {
+            inbox: Inbox::new(reader),
+            writer,
+            deadline,
+            patience,
+            limits,
+            framing: Framing::None,
+            decoder: Decoder::new(Framing::None),
+            body_done: true,
+            expects_continue: false,
+            queued: Pages::new(),
+            queued_bytes: 0,
+            sent_bytes: 0,
+            chunked: false,
+            bodiless: false,
+            persist: true,
+            line: Vec::new(),
+        }
+    }
+
+    /// Waits, without a buffer, for the next request. False when the client closed or was idle too
+    /// long.
+    pub async fn wait(&mut self, first: bool) -> bool {
+        let patience_ms =
+            if first { self.patience.client_header_ms } else { self.patience.keepalive_ms };
+        self.deadline.arm(patience_ms);
+        let ready = self.inbox.wait().await.is_ok();
+        let in_time = !self.deadline.missed();
+        self.deadline.disarm();
+        ready && in_time
+    }
+
+    /// Whether bytes of a next request are here already.
+    pub fn has_more(&self) -> bool {
+        !self.inbox.ready().is_empty()
+    }
+
+    /// Bytes at the start of the connection, to tell HTTP/2 from HTTP/1.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn first_bytes(&mut self) -> io::Result<&Piece> {
+        let _more = self.inbox.fill().await?;
+        Ok(self.inbox.ready())
+    }
+
+    /// Takes the connection apart again, with what was read.
+    pub fn into_parts(self) -> (Inbox, WireWriter) {
+        (self.inbox, self.writer)
+    }
+
+    /// Reads the next head.
+    ///
+    /// # Errors
+    /// See `HeadEnd`; a missed deadline is a broken connection.
+    pub async fn request(&mut self, request: &mut Request) -> Result<(), HeadEnd> {
+        self.deadline.arm(self.patience.client_header_ms);
+        let limits = &self.limits;
+        let read = self.inbox.head(|bytes| head::parse_request(bytes, limits, request)).await;
+        self.deadline.disarm();
+        self.begin(Framing::None);
+        read?;
+        let framing = body::request_framing(request).map_err(HeadEnd::Fault)?;
+        self.begin(framing);
+        self.persist = write::persists(request.version, &request.fields);
+        self.expects_continue = request.version == Version::H11
+            && request
+                .fields
+                .get("expect")
+                .is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
+        Ok(())
+    }
+
+    fn begin(&mut self, framing: Framing) {
+        self.framing = framing;
+        self.decoder = Decoder::new(framing);
+        self.body_done = matches!(framing, Framing::None | Framing::Length(0));
+        self.expects_continue = false;
+        self.sent_bytes = 0;
+        self.chunked = false;
+        self.bodiless = false;
+    }
+
+    pub(super) fn body_length(&self) -> Option<u64> {
+        match self.framing {
+            Framing::None => Some(0),
+            Framing::Length(bytes) => Some(bytes),
+            Framing::Chunked | Framing::UntilClose => None,
+        }
+    }
+
+    pub(super) async fn body(&mut self) -> Result<Option<Piece>, ClientFault> {
+        if self.expects_continue && !self.body_done {
+            self.expects_continue = false;
+            self.queue(Piece::from_vec(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()));
+            self.flush().await?;
+        }
+        while !self.body_done {
+            if self.inbox.ready().is_empty() {
+                self.deadline.arm(self.patience.client_body_ms);
+                let more = self.inbox.fill().await;
+                let missed = self.deadline.missed();
+                self.deadline.disarm();
+                if missed {
+                    self.persist = false;
+                    return Err(ClientFault::TimedOut);
+                }
+                if !more? {
+                    self.persist = false;
+                    return Err(ClientFault::Gone(io::ErrorKind::UnexpectedEof.into()));
+                }
+            }
+            let step = self.decoder.step(self.inbox.ready()).map_err(|fault| {
+                self.persist = false;
+                ClientFault::Framing(fault)
+            })?;
+            self.body_done = step.done;
+            let piece = self.inbox.ready().slice(step.piece);
+            let _used = self.inbox.take(step.used);
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn head(&mut self, request: &Request, response: &Response, length: Length) {
+        let status = response.status;
+        self.bodiless = request.method() == "HEAD" || matches!(status, 204 | 304);
+        // An answer given before the body was read ends the connection: what is still on its way
+        // must not be taken for a request.
+        self.persist &= self.body_done;
+        self.line.clear();
+        write::status_line(&mut self.line, status, response.reason());
+        write::fields(&mut self.line, &response.fields);
+        match length {
+            Length::Known(_) if status == 204 => {}
+            Length::Known(bytes) => {
+                write::line_number(&mut self.line, "Content-Length", bytes);
+            }
+            Length::Unknown if self.bodiless => {}
+            Length::Unknown if request.version == Version::H11 => {
+                self.chunked = true;
+                self.line.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            }
+            Length::Unknown => self.persist = false,
+        }
+        let connection: &[u8] = match (self.persist, request.version) {
+            (true, Version::H10) => b"Connection: keep-alive\r\n\r\n",
+            (true, _) => b"Connection: keep-alive\r\n\r\n",
+            (false, _) => b"Connection: close\r\n\r\n",
+        };
+        self.line.extend_from_slice(connection);
+        self.queue_line();
+    }
+
+    pub(super) fn upgrade(&mut self, response: &Response) {
+        self.persist = false;
+        self.line.clear();
+        write::status_line(&mut self.line, response.status, response.reason());
+        write::fields(&mut self.line, &response.fields);
+        self.line.extend_from_slice(write::HEAD_END);
+        self.queue_line();
+    }
+
+    /// Both directions, for a tunnel.
+    pub fn halves(&mut self) -> (&mut Inbox, &mut WireWriter) {
+        (&mut self.inbox, &mut self.writer)
+    }
+
+    /// Closes the connection after the answer that comes.
+    pub fn end_after_this(&mut self) {
+        self.persist = false;
+    }
+
+    pub(super) async fn piece(&mut self, piece: Piece) -> Result<(), ClientFault> {
+        if piece.is_empty() || self.bodiless {
+            return Ok(());
+        }
+        self.sent_bytes += piece.len() as u64;
+        if self.chunked {
+            self.line.clear();
+            write::chunk_head(&mut self.line, piece.len());
+            self.queue_line();
+            self.queue(piece);
+            self.queue(Piece::from_static(b"\r\n"));
+        } else {
+            self.queue(piece);
+        }
+        if self.queued_bytes >= QUEUED_BYTES_MAX || self.queued.len() >= QUEUED_PIECES_MAX {
+            return self.flush().await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn finish(&mut self) -> Result<(), ClientFault> {
+        if self.chunked {
+            self.queue(Piece::from_static(write::LAST_CHUNK));
+        }
+        self.flush().await
+    }
+
+    pub(super) async fn flush(&mut self) -> Result<(), ClientFault> {
+        if self.queued.is_empty() {
+            return Ok(());
+        }
+        let queued = std::mem::take(&mut self.queued);
+        self.queued_bytes = 0;
+        self.deadline.arm(self.patience.send_ms);
+        let written = self.writer.write(queued).await;
+        let missed = self.deadline.missed();
+        self.deadline.disarm();
+        if written.is_err() || missed {
+            self.persist = false;
+        }
+        if missed {
+            return Err(ClientFault::TimedOut);
+        }
+        Ok(written?)
+    }
+
+    pub(super) fn abort(&mut self) {
+        self.persist = false;
+        self.queued.clear();
+        self.queued_bytes = 0;
+    }
+
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+
+    /// Whether the next request may follow.
+    pub fn persists(&self) -> bool {
+        self.persist && self.body_done
+    }
+
+    /// Closes so that an answer on its way is not lost: ends the sending direction first, then
+    /// reads and drops what still comes, within bounds.
+    pub async fn close(mut self) {
+        let _ended = self.writer.shutdown().await;
+        self.deadline.arm(LINGER_MS);
+        let mut dropped = self.inbox.take_all().len();
+        while dropped < LINGER_BYTES_MAX && matches!(self.inbox.fill().await, Ok(true)) {
+            dropped += self.inbox.take_all().len();
+        }
+    }
+
+    fn queue(&mut self, piece: Piece) {
+        self.queued_bytes += piece.len();
+        self.queued.push(piece);
+    }
+
+    /// Queues `self.line` in a page; a head that is larger than a page goes out in a vector.
+    fn queue_line(&mut self) {
+        let mut page = Page::take();
+        let piece = if page.extend(&self.line) == self.line.len() {
+            page.freeze()
+        } else {
+            Piece::from_vec(self.line.clone())
+        };
+        self.queue(piece);
+    }
+}

@@ -1,0 +1,179 @@
+//! One client connection, from its first byte to its last.
+//!
+//! While a connection waits for a request it is a small task without a buffer; what an exchange
+//! needs is boxed when its first byte is there.
+
+use std::rc::Rc;
+
+use plugins::pdk::{Client as ClientFacts, Exchange};
+use runtime::clock::Deadline;
+use runtime::cores::Accepted;
+use runtime::http::h2;
+use runtime::wire::{WireReader, WireWriter};
+
+use crate::client::{Client, H1, H2};
+use crate::core::{Core, scheme};
+use crate::fault::Fault;
+use crate::inbox::HeadEnd;
+use crate::road;
+
+/// What a port promises.
+pub struct Port {
+    /// TLS, with these certificates.
+    pub tls: Option<runtime::tls::Acceptor>,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(core: Rc<Core>, port: Rc<Port>, accepted: Accepted) {
+    let mut facts = ClientFacts {
+        ip: accepted.peer.addr.ip(),
+        port: accepted.peer.addr.port(),
+        peer: accepted.peer.addr,
+        trusted: core.settings.trust.has(accepted.peer.addr.ip()),
+        scheme: scheme(port.tls.is_some()),
+        local_ip: accepted.peer.local.ip(),
+        local_port: accepted.peer.local.port(),
+        shown_port: core.settings.shown_port(accepted.peer.local.port()),
+        sni: None,
+    };
+    let patience = core.settings.patience;
+    let mut spoken_h2 = false;
+    let (reader, writer) = match &port.tls {
+        None => (WireReader::Plain(accepted.reader), WireWriter::Plain(accepted.writer)),
+        Some(acceptor) => {
+            let deadline = Deadline::new(accepted.reader.closer());
+            deadline.arm(patience.client_header_ms);
+            let shaken = acceptor.accept(accepted.reader, accepted.writer).await;
+            deadline.disarm();
+            let Ok((reader, writer, greeting)) = shaken else { return };
+            facts.sni = greeting.server_name.map(Rc::from);
+            spoken_h2 = greeting.http2;
+            (WireReader::Tls(Box::new(reader)), WireWriter::Tls(writer))
+        }
+    };
+    let h1 = H1::new(reader, writer, patience, core.settings.limits);
+    if spoken_h2 {
+        return serve_h2(core, h1, facts).await;
+    }
+    serve_h1(core, h1, facts, port.http2 && port.tls.is_none()).await;
+}
+
+/// Requests, one after the other.
+async fn serve_h1(core: Rc<Core>, mut h1: H1, facts: ClientFacts, may_be_h2: bool) {
+    let mut first = true;
+    let mut left = core.settings.keepalive_requests_max.max(1);
+    loop {
+        if !h1.wait(first).await {
+            return;
+        }
+        if first && may_be_h2 && speaks_h2(&mut h1).await {
+            return Box::pin(serve_h2(core, h1, facts)).await;
+        }
+        first = false;
+        let Some(kept) = Box::pin(busy(&core, h1, &facts, &mut left)).await else { return };
+        h1 = kept;
+    }
+}
+
+/// Serves requests while bytes of a next one are here. Gives the connection back when it may wait
+/// for more.
+async fn busy(core: &Core, h1: H1, facts: &ClientFacts, left: &mut u64) -> Option<H1> {
+    let mut client = Client::H1(h1);
+    let mut exchange = core.begin(facts);
+    let kept = loop {
+        *left = left.saturating_sub(1);
+        let kept = one(core, &mut client, &mut exchange, *left == 0).await;
+        let more = matches!(&client, Client::H1(h1) if h1.has_more());
+        if !kept || !more {
+            break kept;
+        }
+        exchange.reset();
+    };
+    core.end(exchange);
+    let Client::H1(h1) = client else { return None };
+    if kept {
+        return Some(h1);
+    }
+    h1.close().await;
+    None
+}
+
+/// One request and its response; whether another may follow.
+async fn one(core: &Core, client: &mut Client, exchange: &mut Exchange, is_last: bool) -> bool {
+    let Client::H1(h1) = client else { return false };
+    let read = h1.request(&mut exchange.request).await;
+    if is_last {
+        h1.end_after_this();
+    }
+    match read {
+        Ok(()) => {
+            core.number(exchange);
+            if road::travel(core, client, exchange).await.is_err() {
+                return false;
+            }
+        }
+        Err(HeadEnd::Closed) => return false,
+        Err(HeadEnd::Broken(error)) => {
+            log::debug!("a client broke off in its request: {error}");
+            return false;
+        }
+        Err(HeadEnd::Fault(fault)) => {
+            core.number(exchange);
+            h1.end_after_this();
+            let _gone = road::refuse(core, client, exchange, &Fault::from(fault)).await;
+            return false;
+        }
+    }
+    matches!(client, Client::H1(h1) if h1.persists())
+}
+
+/// Whether the connection begins with HTTP/2's preface; it is told by its first bytes.
+async fn speaks_h2(h1: &mut H1) -> bool {
+    match h1.first_bytes().await {
+        // No HTTP/1 method begins like this, so a part of the preface is enough.
+        Ok(bytes) => bytes.len() >= 4 && h2::preface(bytes) != h2::Preface::No,
+        Err(_) => false,
+    }
+}
+
+/// Streams, side by side; each is one exchange on the same road.
+async fn serve_h2(core: Rc<Core>, h1: H1, facts: ClientFacts) {
+    let (inbox, writer) = h1.into_parts();
+    let (reader, first) = inbox.into_parts();
+    let limits = h2::Limits {
+        head: core.settings.limits,
+        requests_max: core.settings.keepalive_requests_max,
+        idle_ms: core.settings.patience.keepalive_ms,
+        ..h2::Limits::default()
+    };
+    let draining = Rc::clone(&core);
+    let served = h2::serve(
+        reader,
+        writer,
+        first,
+        &limits,
+        move || draining.is_draining(),
+        |stream| stream_travels(Rc::clone(&core), facts.clone(), stream),
+    );
+    if let Err(fault) = served.await {
+        log::debug!("an HTTP/2 connection ended: {fault}");
+    }
+}
+
+async fn stream_travels(core: Rc<Core>, facts: ClientFacts, stream: h2::Stream) {
+    let mut exchange = core.begin(&facts);
+    let patience = core.settings.patience;
+    let (client, fault) = H2::new(stream, &mut exchange.request, patience);
+    let mut client = Client::H2(client);
+    core.number(&mut exchange);
+    let ended = match fault {
+        None => road::travel(&core, &mut client, &mut exchange).await,
+        Some(fault) => road::refuse(&core, &mut client, &mut exchange, &Fault::from(fault)).await,
+    };
+    if ended.is_err() {
+        client.abort();
+    }
+    core.end(exchange);
+}

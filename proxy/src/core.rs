@@ -1,0 +1,326 @@
+//! What one core owns: its view of the configuration, its plans, its connections to upstreams.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use plugins::pdk::{Client, Exchange, Kit, RequestId, Scheme, Scope, Snapshot};
+use runtime::board::View;
+use runtime::clock;
+use runtime::cores;
+use runtime::http::head::{Known, Request};
+use runtime::tls::Connector;
+use uuid::Uuid;
+
+use crate::fault::{Fault, What};
+use crate::logs::{AccessLog, End};
+use crate::names::Names;
+use crate::plan::{Instance, Instances, Plan, Slot};
+use crate::pool::Pool;
+use crate::roadmap::{Planned, Roadmap, Verified};
+use crate::route::{Lookup, RouteCache, RouteEntry, normalise, target};
+use crate::settings::RoadSettings;
+
+/// Exchanges that are kept for the next request, with their buffers.
+const SPARE_EXCHANGES_MAX: usize = 256;
+/// Plans that are kept. When a core has seen more routes since the plans last changed, it forgets
+/// them all and makes them again as they are asked for.
+const PLANS_MAX: usize = 65_536;
+
+/// Counters of one core that the office reads.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Exchanges that began.
+    pub requests: AtomicU64,
+    /// Exchanges that a panic ended.
+    pub panics: AtomicU64,
+    /// Requests refused because a plugin in their scope cannot run.
+    pub closed_routes: AtomicU64,
+}
+
+/// TLS towards upstreams, ready in both ways.
+#[derive(Clone)]
+pub struct Connectors {
+    /// Checks certificates (`tls_verify`).
+    pub checking: Connector,
+    /// Believes every certificate, as Kong does by default.
+    pub believing: Connector,
+}
+
+/// One core's own things. Never shared: `Rc` and `Cell` are the proof.
+pub struct Core {
+    /// What plugins may use.
+    pub kit: Rc<Kit>,
+    /// The settings.
+    pub settings: Arc<RoadSettings>,
+    /// Idle connections to upstreams.
+    pub pool: RefCell<Pool>,
+    /// Names of upstreams.
+    pub names: Names,
+    connectors: Connectors,
+    /// Counters for the office.
+    pub counts: Arc<Counts>,
+    handle: cores::Core,
+    view: View<Snapshot>,
+    plans: RefCell<HashMap<Uuid, Rc<Planned>, FixedState>>,
+    instances: Instances,
+    route_cache: RefCell<RouteCache>,
+    #[allow(clippy::vec_box)] // an exchange is large: it is moved by its pointer
+    spare: RefCell<Vec<Box<Exchange>>>,
+    access_log: RefCell<AccessLog>,
+    complained_s: Cell<u64>,
+    head_scratch: Cell<Vec<u8>>,
+    path_scratch: Cell<Vec<u8>>,
+}
+
+/// What a core is made of.
+pub struct Parts {
+    /// What plugins may use.
+    pub kit: Rc<Kit>,
+    /// The settings.
+    pub settings: Arc<RoadSettings>,
+    /// Names of upstreams.
+    pub names: Names,
+    /// TLS towards upstreams.
+    pub connectors: Connectors,
+    /// Counters for the office.
+    pub counts: Arc<Counts>,
+    /// The core as the runtime knows it.
+    pub handle: cores::Core,
+    /// What the office publishes.
+    pub view: View<Snapshot>,
+    /// Where finished requests are noted.
+    pub access_log: AccessLog,
+}
+
+impl Core {
+    /// A core that has seen no request.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { kit, settings, names, connectors, counts, handle, view, access_log } = parts;
+        Self {
+            kit,
+            pool: RefCell::new(Pool::new(settings.pool)),
+            settings,
+            names,
+            connectors,
+            counts,
+            handle,
+            view,
+            plans: RefCell::default(),
+            instances: Instances::default(),
+            route_cache: RefCell::default(),
+            spare: RefCell::default(),
+            access_log: RefCell::new(access_log),
+            complained_s: Cell::new(0),
+            head_scratch: Cell::default(),
+            path_scratch: Cell::default(),
+        }
+    }
+
+    /// An exchange with empty buffers, and the configuration of this moment.
+    pub fn begin(&self, client: &Client) -> Box<Exchange> {
+        let spare = self.spare.borrow_mut().pop();
+        match spare {
+            Some(mut exchange) => {
+                exchange.client.clone_from(client);
+                exchange
+            }
+            None => Box::new(Exchange::new(Rc::clone(&self.kit), self.view.get(), client.clone())),
+        }
+    }
+
+    /// Gives an exchange its identity and the newest configuration.
+    pub fn number(&self, exchange: &mut Exchange) {
+        let requests = &self.counts.requests;
+        requests.store(requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        exchange.id = RequestId::from_bits(clock::random(), clock::random());
+        if !self.settings.trust.nets.is_empty() {
+            let client = self.settings.trust.client(exchange.client.peer, &exchange.request.fields);
+            exchange.client.ip = client.ip;
+            exchange.client.port = client.port;
+            exchange.client.trusted = client.trusted;
+        }
+        crate::forwarded::arrive(&mut exchange.request.fields);
+        exchange.times.started_us = clock::now_us();
+        exchange.times.started_wall_us = clock::wall_us();
+        let newest = self.view.get();
+        if !Rc::ptr_eq(&newest, &exchange.snapshot) {
+            exchange.snapshot = newest;
+        }
+    }
+
+    /// Takes an exchange back for the next request.
+    pub fn end(&self, mut exchange: Box<Exchange>) {
+        exchange.reset();
+        exchange.snapshot = self.view.get();
+        exchange.scope = Rc::default();
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_EXCHANGES_MAX {
+            spare.push(exchange);
+        }
+    }
+
+    /// Finds the route of an exchange, and who takes part on it; fills in what goes upstream.
+    ///
+    /// # Errors
+    /// No route, a target that cannot be a path, or a route that this protocol may not use.
+    pub fn planned(&self, exchange: &mut Exchange) -> Result<Rc<Planned>, Fault> {
+        let snapshot = Rc::clone(&exchange.snapshot);
+        let roadmap = roadmap(&snapshot)?;
+        let request = std::mem::take(&mut exchange.request);
+        let mut scratch = self.path_scratch.take();
+        let routed = self.route(roadmap, &snapshot, exchange, &request, &mut scratch);
+        self.path_scratch.set(scratch);
+        exchange.request = request;
+        let planned = routed?;
+        crate::heads::admit(exchange, &planned)?;
+        Ok(planned)
+    }
+
+    fn route(
+        &self,
+        roadmap: &Roadmap,
+        snapshot: &Snapshot,
+        exchange: &mut Exchange,
+        request: &Request,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Rc<Planned>, Fault> {
+        let target = target::split(request.target());
+        let path = normalise(target.path, scratch)?;
+        let (client, local) = crate::heads::ends(exchange);
+        let lookup = Lookup {
+            method: request.method(),
+            host: request.fields.get_known(Known::Host).unwrap_or_default(),
+            path,
+            headers: &request.fields,
+            sni: exchange.client.sni.as_deref(),
+            tls: exchange.client.scheme == Scheme::Https,
+            client,
+            local,
+        };
+        let mut cache = self.route_cache.borrow_mut();
+        let found = roadmap.router.decide(&lookup, &mut cache)?.ok_or(What::NoRoute)?;
+        let planned = self.plan_of(roadmap, snapshot, found.route);
+        exchange.scope = Rc::clone(&planned.scope);
+        crate::heads::onward(exchange, &planned, path, &found)?;
+        crate::heads::query(exchange, &target);
+        Ok(planned)
+    }
+
+    fn plan_of(
+        &self,
+        roadmap: &Roadmap,
+        snapshot: &Snapshot,
+        route: &Arc<RouteEntry>,
+    ) -> Rc<Planned> {
+        let id = route.spec.id;
+        let mut plans = self.plans.borrow_mut();
+        if let Some(planned) = plans.get(&id)
+            && planned.plans_number == roadmap.plans_number
+            && Arc::ptr_eq(&planned.route, route)
+        {
+            return Rc::clone(planned);
+        }
+        let service = route.spec.service.and_then(|id| roadmap.services.get(&id)).cloned();
+        let scope = Rc::new(Scope {
+            route: snapshot.tables.get("routes", id).cloned(),
+            service: service.as_ref().map(|service| Arc::clone(&service.row)),
+        });
+        let planned = Rc::new(Planned {
+            plan: self.instances.plan(&roadmap.slots, &roadmap.plugins, &scope),
+            scope,
+            route: Arc::clone(route),
+            service,
+            plans_number: roadmap.plans_number,
+        });
+        if plans.len() >= PLANS_MAX {
+            plans.clear();
+        }
+        plans.insert(id, Rc::clone(&planned));
+        planned
+    }
+
+    /// The plugins of an exchange that no route matched: global rows.
+    pub fn global_plan(&self, exchange: &Exchange) -> Plan {
+        match roadmap(&exchange.snapshot) {
+            Ok(map) => self.instances.plan(&map.slots, &map.plugins, &Scope::default()),
+            Err(_) => Plan::default(),
+        }
+    }
+
+    /// Who stands in a slot, for the consumer that is known now.
+    pub fn instance(&self, slot: &Slot, exchange: &Exchange) -> Option<Rc<Instance>> {
+        let map = roadmap(&exchange.snapshot).ok()?;
+        let consumer = exchange.consumer.as_ref().map(|row| row.id());
+        self.instances.at(&map.slots, &map.plugins, slot, &exchange.scope, consumer)
+    }
+
+    /// Counts a request that was refused because a plugin cannot run, and says so once a second.
+    pub fn count_closed_route(&self, instance: &Instance) {
+        let count = self.counts.closed_routes.fetch_add(1, Ordering::Relaxed) + 1;
+        let now_s = clock::now_us() / 1_000_000;
+        if self.complained_s.replace(now_s) != now_s {
+            log::error!(
+                "the {} plugin {} cannot run; requests in its scope get 503 ({count} so far)",
+                instance.spec.schema.name,
+                instance.row_id
+            );
+        }
+    }
+
+    /// Writes the access log's line.
+    pub fn log_access(&self, exchange: &Exchange, sent_bytes: u64) {
+        let mut log = self.access_log.borrow_mut();
+        if log.is_off() {
+            return;
+        }
+        let end = End {
+            ended_wall_us: exchange.ended_wall_us(),
+            status: exchange.response.status,
+            sent_bytes,
+            id: exchange.id.as_str(),
+        };
+        log.finished(exchange.client.ip, &exchange.request, &end);
+    }
+
+    /// What the core does once a second.
+    pub fn tick(&self) {
+        self.pool.borrow_mut().sweep();
+        self.access_log.borrow_mut().flush();
+        // An idle core adopts changes too, so that the office can free what they replaced.
+        let _newest = self.view.get();
+        self.view.sweep();
+    }
+
+    /// TLS towards an upstream.
+    pub fn connector(&self, tls: Verified) -> &Connector {
+        if tls.0 { &self.connectors.checking } else { &self.connectors.believing }
+    }
+
+    /// Whether connections should end after their current request.
+    pub fn is_draining(&self) -> bool {
+        self.handle.draining()
+    }
+
+    /// Lends a buffer for a head that is about to be written.
+    pub fn with_scratch<T>(&self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut scratch = self.head_scratch.take();
+        scratch.clear();
+        let written = write(&mut scratch);
+        self.head_scratch.set(scratch);
+        written
+    }
+}
+
+/// The proxy's part of a snapshot.
+pub fn roadmap(snapshot: &Snapshot) -> Result<&Roadmap, Fault> {
+    snapshot.road.downcast_ref::<Roadmap>().ok_or_else(|| Fault::from(What::Internal))
+}
+
+/// A scheme for a listener.
+pub const fn scheme(tls: bool) -> Scheme {
+    if tls { Scheme::Https } else { Scheme::Http }
+}

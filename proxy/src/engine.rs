@@ -1,0 +1,207 @@
+//! What serves: the exporter, the office's watch over the store, the cores and the desk, started
+//! and stopped together.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use exporter::{Exporter, ExporterPlan};
+use plugins::pdk::{Node, Snapshot, Spec};
+use runtime::board::Board;
+use runtime::cores::{self, Cores, Listen, Plan};
+use runtime::io::IoChoice;
+use runtime::mailbox;
+use runtime::tally::Tally;
+use runtime::tls::{Acceptor, AcceptorPlan, Connector, ConnectorPlan, Names, Verify, Versions};
+use store::actor::Watch;
+use store::conf::{Edge, Settings};
+
+use crate::core::{Connectors, Counts};
+use crate::logs::{AccessLog, Logs, Side};
+use crate::node::{self, Gauges, Traffic};
+use crate::office::{self, Office};
+use crate::plan::Slots;
+use crate::process::Ending;
+use crate::roadmap::Roadmap;
+use crate::serve::{self, Own, Shared};
+use crate::settings::RoadSettings;
+
+/// Slots of the tally: rate limit counters of the whole node, 64 bytes each.
+const TALLY_SLOTS: usize = 1 << 17;
+/// Connections that wait to be accepted where the listener does not say.
+const BACKLOG: u32 = 16_384;
+/// How long open exchanges may take after SIGQUIT.
+const DRAIN_MS: u64 = 10_000;
+/// How long the exporter may send before the program ends: after SIGQUIT, and else.
+const LAST_ROUND_MS: u64 = 2_000;
+
+/// Made before the store, which tells it of every change.
+pub struct Engine {
+    exporter: Arc<Exporter>,
+    board: Arc<Board<Snapshot>>,
+    slots: Arc<Slots>,
+    cores: usize,
+}
+
+impl Engine {
+    /// Starts the exporter and pins an empty configuration to the board.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn new(settings: &Settings, prefix: &Path) -> Result<Self, String> {
+        let cores = Edge::of(settings).cores.unwrap_or_else(cores::default_count);
+        let mut plan = ExporterPlan::new(prefix.to_path_buf(), cores);
+        if let Some(folder) = std::env::var_os("TOLLGATE_RING_DIR") {
+            plan.ring_dir = folder.into();
+        }
+        let exporter = exporter::start(&plan).map_err(|fault| fault.to_string())?;
+        let slots = Arc::new(Slots::new(specs().iter().copied()));
+        let roadmap = Roadmap::empty(Arc::clone(&slots));
+        let tables = Arc::new(store::snapshot::Tables::default());
+        let first = Snapshot { number: 0, tables, road: Box::new(roadmap) };
+        let board = Arc::new(Board::new(Arc::new(first)));
+        Ok(Self { exporter: Arc::new(exporter), board, slots, cores })
+    }
+
+    /// What the store tells of every change.
+    pub fn watch(&self) -> Watch {
+        let (board, exporter) = (Arc::clone(&self.board), Arc::clone(&self.exporter));
+        let mut office = Office::new(board, exporter, Arc::clone(&self.slots));
+        Watch {
+            check: Box::new(|change, _| office::check(specs(), change)),
+            publish: Box::new(move |tables, changes| office.publish(tables, changes)),
+        }
+    }
+
+    /// Starts the cores and the desk.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn start(
+        self,
+        settings: &Settings,
+        listen: Vec<Listen>,
+        certificates: Option<&Arc<Names>>,
+        node: Node,
+        logs: &Logs,
+    ) -> Result<Running, String> {
+        let io = IoChoice::from_env()?;
+        let (seeds, desk) =
+            mailbox::channel(self.cores).map_err(|fault| format!("no mailbox: {fault}"))?;
+        let access: AccessLog = logs.access(Side::Proxy);
+        let own =
+            seeds.into_iter().map(|desk| Own { desk, access_log: access.sibling() }).collect();
+        let counts: Vec<Arc<Counts>> = (0..self.cores).map(|_| Arc::default()).collect();
+        let shared = Arc::new(Shared {
+            settings: Arc::new(RoadSettings::of(settings)),
+            board: Arc::clone(&self.board),
+            tally: Arc::new(Tally::new(TALLY_SLOTS)),
+            exporter: Arc::clone(&self.exporter),
+            node: Arc::new(node),
+            acceptors: certificates.map(acceptors).transpose()?,
+            connectors: connectors()?,
+            counts: counts.clone(),
+        });
+        let plan = Plan { count: self.cores, io, pin: true, listen };
+        let cores = serve::start(&plan, &shared, own).map_err(|fault| fault.to_string())?;
+        let desk = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let answered = runtime.map_err(|fault| fault.to_string()).and_then(|runtime| {
+                let local = tokio::task::LocalSet::new();
+                local.block_on(&runtime, crate::desk::run(desk))
+            });
+            let Err(fault) = answered;
+            log::error!("names of upstreams are not looked up: {fault}");
+        };
+        // It ends with the process: nobody waits for it, and it holds nothing that must be saved.
+        let started = thread::Builder::new().name("desk".to_owned()).spawn(desk);
+        started.map_err(|fault| format!("cannot start the desk: {fault}"))?;
+        Ok(Running { cores, counts, exporter: self.exporter, board: self.board })
+    }
+}
+
+/// The addresses of the proxy's ports, for the cores.
+pub fn listen(ports: &[(std::net::SocketAddr, store::conf::Listen)]) -> Vec<Listen> {
+    let port = |(addr, listen): &(std::net::SocketAddr, store::conf::Listen)| Listen {
+        addr: *addr,
+        backlog: listen.backlog.unwrap_or(BACKLOG),
+        tls: listen.tls,
+        http2: listen.http2,
+        proxy_protocol: listen.proxy_protocol,
+    };
+    ports.iter().map(port).collect()
+}
+
+/// Every plugin of this program.
+pub fn specs() -> &'static [&'static Spec] {
+    plugins::bundled::ALL
+}
+
+fn acceptors(names: &Arc<Names>) -> Result<(Acceptor, Acceptor), String> {
+    let acceptor = |http2| {
+        let versions = Versions::default();
+        let plan = AcceptorPlan { names: Arc::clone(names), http2, versions };
+        Acceptor::new(&plan).map_err(|fault| fault.to_string())
+    };
+    Ok((acceptor(true)?, acceptor(false)?))
+}
+
+fn connectors() -> Result<Connectors, String> {
+    let connector = |verify| {
+        let plan = ConnectorPlan { verify, ..ConnectorPlan::default() };
+        Connector::new(plan).map_err(|fault| fault.to_string())
+    };
+    Ok(Connectors { checking: connector(Verify::Mozilla)?, believing: connector(Verify::Nobody)? })
+}
+
+/// The engine while it serves.
+pub struct Running {
+    cores: Cores,
+    counts: Vec<Arc<Counts>>,
+    exporter: Arc<Exporter>,
+    board: Arc<Board<Snapshot>>,
+}
+
+impl Running {
+    /// In words: how many cores run on what.
+    pub fn words(&self) -> String {
+        let kinds = self.cores.kinds();
+        let kind = kinds.first().map(|kind| format!("{kind:?}").to_lowercase()).unwrap_or_default();
+        let kind = kind.replace("iouring", "io_uring");
+        format!("{} core{} on {kind}", kinds.len(), if kinds.len() == 1 { "" } else { "s" })
+    }
+
+    /// Lets `GET /status` show what moves.
+    pub fn show(&self, gauges: &Gauges) {
+        let exporter = Arc::clone(&self.exporter);
+        gauges.show("events", move || node::events(&exporter.sums()));
+        let words = self.words();
+        gauges.show("engine", move || words.clone().into());
+        let (counts, readings) = (self.counts.clone(), self.cores.readings());
+        gauges.count_traffic(move || Traffic {
+            accepted: readings.iter().map(|reading| reading.counts().accepted).sum(),
+            active: readings.iter().map(|reading| reading.counts().active).sum(),
+            requests: counts.iter().map(|core| core.requests.load(Ordering::Relaxed)).sum(),
+        });
+    }
+
+    /// Stops the cores; then every event is in the journal. The store must have stopped, so that
+    /// nobody publishes any more.
+    pub fn stop(mut self, ending: Ending) {
+        if ending == Ending::Graceful {
+            self.cores.drain(DRAIN_MS);
+        }
+        self.cores.stop();
+        self.board.drop_returned();
+        let last_round_ms = if ending == Ending::Graceful { LAST_ROUND_MS } else { 0 };
+        drop(self.cores);
+        match Arc::try_unwrap(self.exporter) {
+            Ok(exporter) => {
+                let sums = exporter.stop(last_round_ms);
+                log::info!("events: {}", node::events(&sums));
+            }
+            Err(_) => log::error!("the exporter is still in use: the next start adopts its events"),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What the office does with every change: refuse it, or compile it and pin it to the board.
+
+use std::sync::Arc;
+
+use exporter::{Destination, DestinationKind, Exporter};
+use plugins::pdk::{Config, Snapshot, Spec};
+use runtime::board::Board;
+use store::check::Faults;
+use store::snapshot::{Change, Tables};
+use store::value::Row;
+
+use crate::plan::Slots;
+use crate::roadmap::Roadmap;
+
+/// Entities whose rows the road compiles.
+const COMPILED: [&str; 3] = ["services", "routes", "plugins"];
+
+/// Compiles changes and publishes what comes of them. Lives on the store's thread.
+pub struct Office {
+    board: Arc<Board<Snapshot>>,
+    exporter: Arc<Exporter>,
+    slots: Arc<Slots>,
+    roadmap: Option<Roadmap>,
+}
+
+impl Office {
+    /// An office that has published nothing yet.
+    pub fn new(board: Arc<Board<Snapshot>>, exporter: Arc<Exporter>, slots: Arc<Slots>) -> Self {
+        Self { board, exporter, slots, roadmap: None }
+    }
+
+    /// Publishes a change; returns when every core will see it at its next request. The first call
+    /// compiles every row.
+    pub fn publish(&mut self, tables: Arc<Tables>, changes: &[Change]) {
+        let roadmap = match &self.roadmap {
+            Some(before) => {
+                self.tell_exporter(changes);
+                before.with(&tables, changes)
+            }
+            None => {
+                let all = everything(&tables);
+                self.tell_exporter(&all);
+                Roadmap::empty(Arc::clone(&self.slots)).with(&tables, &all)
+            }
+        };
+        self.roadmap = Some(roadmap.clone());
+        let number = tables.number();
+        self.board.publish(Arc::new(Snapshot { number, tables, road: Box::new(roadmap) }));
+    }
+
+    /// The exporter knows a row's settings before a core can report under it.
+    fn tell_exporter(&self, changes: &[Change]) {
+        for change in changes.iter().filter(|change| change.entity.name == "plugins") {
+            let reports = |row: &&Arc<Row>| row.text("name") == Some("moesif");
+            match (change.before.as_ref().filter(reports), change.after.as_ref().filter(reports)) {
+                (_, Some(row)) if row.flag("enabled").unwrap_or(true) => {
+                    let destination = Destination {
+                        row_id: row.id(),
+                        version: row.version(),
+                        kind: DestinationKind::Moesif(Config::of(row).record().to_json()),
+                    };
+                    if let Err(error) = self.exporter.configure(&destination) {
+                        log::error!("events of the plugin {} are not sent: {error}", row.id());
+                    }
+                }
+                (Some(row), _) | (None, Some(row)) => self.exporter.forget(row.id()),
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+fn everything(tables: &Tables) -> Vec<Change> {
+    let rows = COMPILED.iter().flat_map(|entity| tables.all(entity));
+    let change = |row: &Arc<Row>| Change {
+        entity: row.entity(),
+        before: None,
+        after: Some(Arc::clone(row)),
+    };
+    rows.map(change).collect()
+}
+
+/// Asks a plugin whether it can run with a row that is about to be written.
+///
+/// # Errors
+/// The fault of one field of `config`, for the answer of the Admin API.
+pub fn check(specs: &[&'static Spec], change: &Change) -> Result<(), Faults> {
+    let Some(row) = change.after.as_deref().filter(|row| row.entity().name == "plugins") else {
+        return Ok(());
+    };
+    let named = |spec: &&&Spec| Some(spec.schema.name) == row.text("name");
+    let Some(spec) = specs.iter().find(named) else { return Ok(()) };
+    (spec.prepare)(&Config::of(row)).map(drop).map_err(|fault| {
+        let mut faults = Faults::new();
+        faults.set_path(&format!("config.{}", fault.field), fault.message);
+        faults
+    })
+}

@@ -1,0 +1,98 @@
+//! Idle connections to upstreams, kept by the core that opened them.
+
+use std::net::SocketAddr;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use runtime::clock;
+
+use crate::upstream::Connection;
+
+/// What makes two connections interchangeable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Where it leads.
+    pub address: SocketAddr,
+    /// A fingerprint of name and trust settings of its TLS; 0 in the clear.
+    pub tls: u64,
+}
+
+/// The bounds of a pool; Kong's `upstream_keepalive_*` settings.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolLimits {
+    /// Idle connections to one upstream; 0 keeps none.
+    pub idle_max: usize,
+    /// Milliseconds that a connection may rest.
+    pub idle_timeout_ms: u64,
+    /// Requests that one connection carries; 0 is no limit.
+    pub requests_max: u64,
+}
+
+/// A connection rests so long before the next user looks whether the upstream has closed it. One
+/// that rested less may still have been closed: then the try is repeated on a fresh one, where the
+/// request allows that.
+const PROBE_AFTER_US: u64 = 20_000;
+
+/// The idle connections of one core.
+pub struct Pool {
+    limits: PoolLimits,
+    idle: HashMap<Key, Vec<Idle>, FixedState>,
+}
+
+struct Idle {
+    connection: Connection,
+    since_us: u64,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(limits: PoolLimits) -> Self {
+        Self { limits, idle: HashMap::default() }
+    }
+
+    /// The connection that rested least, if one is there that the upstream has not closed.
+    pub fn take(&mut self, key: Key) -> Option<Connection> {
+        let resting = self.idle.get_mut(&key)?;
+        let now_us = clock::now_us();
+        while let Some(Idle { connection, since_us }) = resting.pop() {
+            let rested_us = now_us.saturating_sub(since_us);
+            let fresh = rested_us < self.limits.idle_timeout_ms * 1_000;
+            if fresh && (rested_us < PROBE_AFTER_US || connection.is_quiet()) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next exchange, or closes it.
+    pub fn put(&mut self, connection: Connection) {
+        let limits = self.limits;
+        if limits.requests_max > 0 && connection.requests() >= limits.requests_max {
+            return;
+        }
+        let resting = self.idle.entry(connection.key()).or_default();
+        if resting.len() < limits.idle_max {
+            resting.push(Idle { connection, since_us: clock::now_us() });
+        }
+    }
+
+    /// Closes what has rested too long. Called by the core once a second.
+    pub fn sweep(&mut self) {
+        let now_us = clock::now_us();
+        let timeout_us = self.limits.idle_timeout_ms * 1_000;
+        self.idle.retain(|_, resting| {
+            resting.retain(|idle| now_us.saturating_sub(idle.since_us) < timeout_us);
+            !resting.is_empty()
+        });
+    }
+
+    /// How many connections rest.
+    pub fn len(&self) -> usize {
+        self.idle.values().map(Vec::len).sum()
+    }
+
+    /// Whether none rests.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,258 @@
+//! The road of one exchange, top to bottom.
+//!
+//! ```text
+//!   route ─► access plugins ─► upstream ─┐
+//!     │ fault      │ answer    │ fault   ├─► header_filter ─► head ─► pieces, body_filter ─┐
+//!     └────────────┴───────────┴─────────┘                    log ─► last bytes ◄──────────┘
+//! ```
+//! An early answer or a fault skips the upstream, never the later phases. There is one way out.
+
+use std::rc::Rc;
+
+use plugins::pdk::{Answer, BodyState, Exchange, Origin, Outcome, Phase, Step};
+use runtime::buffers::Piece;
+use smallvec::SmallVec;
+
+use crate::client::{Client, ClientFault, Length};
+use crate::core::Core;
+use crate::fault::{Fault, Side, What};
+use crate::heads;
+use crate::plan::{Instance, Plan};
+use crate::roadmap::Planned;
+use crate::upstream::{self, Answered};
+
+/// The plugins that take part in an exchange, in order: who was reached, or would have been.
+type Walk = SmallVec<[Rc<Instance>; 8]>;
+
+/// Where the response's body comes from.
+enum Source {
+    /// A plugin's or the gateway's own answer, and on whose side the reason is.
+    Made(Piece, Side),
+    /// The service.
+    Upstream(Answered),
+}
+
+/// Brings one exchange from its request's head to the last byte of its response.
+///
+/// # Errors
+/// The client went away, or the response broke off: its connection must be closed.
+pub async fn travel(
+    core: &Core,
+    client: &mut Client,
+    exchange: &mut Exchange,
+) -> Result<(), ClientFault> {
+    let mut walk = Walk::new();
+    let source = match ask(core, client, exchange, &mut walk).await {
+        Ok(source) => source,
+        Err(fault) => made(core, exchange, &fault),
+    };
+    if exchange.response.status == 101
+        && let Source::Upstream(answered) = source
+    {
+        return upgrade(core, client, exchange, &walk, answered).await;
+    }
+    respond(core, client, exchange, &walk, source).await
+}
+
+/// The gateway's own answer to a fault.
+fn made(core: &Core, exchange: &mut Exchange, fault: &Fault) -> Source {
+    Source::Made(heads::fault(core, exchange, fault), fault.what.side())
+}
+
+/// From the request to the head of a response.
+async fn ask(
+    core: &Core,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    walk: &mut Walk,
+) -> Result<Source, Fault> {
+    let planned = match core.planned(exchange) {
+        Ok(planned) => planned,
+        Err(fault) => {
+            collect(core, &core.global_plan(exchange), exchange, walk);
+            return Err(fault);
+        }
+    };
+    if let Some(answer) = access(core, &planned, client, exchange, walk).await? {
+        return Ok(Source::Made(heads::answer(core, exchange, &answer), Side::Gateway));
+    }
+    let answered = upstream::ask(core, &planned, client, exchange).await?;
+    exchange.origin = Origin::Upstream;
+    Ok(Source::Upstream(answered))
+}
+
+/// The access phase. The consumer that one plugin finds decides the configuration of the next.
+/// After an answer the rest is only collected, for the phases of the response.
+async fn access(
+    core: &Core,
+    planned: &Planned,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    walk: &mut Walk,
+) -> Result<Option<Box<Answer>>, Fault> {
+    let mut ended = Ok(None);
+    for slot in &planned.plan.slots {
+        let Some(instance) = core.instance(slot, exchange) else { continue };
+        walk.push(Rc::clone(&instance));
+        if matches!(ended, Ok(None)) {
+            ended = enter(core, &instance, client, exchange).await;
+        }
+    }
+    ended
+}
+
+/// One plugin's access phase.
+async fn enter(
+    core: &Core,
+    instance: &Instance,
+    client: &mut Client,
+    exchange: &mut Exchange,
+) -> Result<Option<Box<Answer>>, Fault> {
+    if instance.plugin.is_none() {
+        core.count_closed_route(instance);
+        return Err(What::Unavailable.into());
+    }
+    let Some(plugin) = instance.in_phase(Phase::Access) else { return Ok(None) };
+    loop {
+        let decided = match plugin.access(exchange) {
+            Step::Done(outcome) => Ok(outcome),
+            Step::Wait(deciding) => Ok(deciding.await),
+            Step::Body { bytes_max } => Err(bytes_max),
+        };
+        match decided {
+            Ok(Outcome::Next) => return Ok(None),
+            Ok(Outcome::Answer(answer)) => return Ok(Some(answer)),
+            Err(bytes_max) => {
+                debug_assert_eq!(exchange.request_body_state, BodyState::Unread);
+                upstream::read_body(core, client, exchange, bytes_max).await?;
+            }
+        }
+    }
+}
+
+/// Collects the plugins of a plan without running their access phase.
+fn collect(core: &Core, plan: &Plan, exchange: &Exchange, walk: &mut Walk) {
+    walk.extend(plan.slots.iter().filter_map(|slot| core.instance(slot, exchange)));
+}
+
+/// From the head of the response to its last byte.
+async fn respond(
+    core: &Core,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    walk: &Walk,
+    mut source: Source,
+) -> Result<(), ClientFault> {
+    let (length, side) = match &source {
+        Source::Made(body, side) => (Length::Known(body.len() as u64), *side),
+        Source::Upstream(answered) => {
+            let declared = heads::arrive(core, exchange);
+            (answered.length(declared), Side::Upstream)
+        }
+    };
+    heads::lay_over(exchange);
+    for plugin in walk.iter().filter_map(|instance| instance.in_phase(Phase::HeaderFilter)) {
+        plugin.header_filter(exchange);
+    }
+    heads::leave(core, exchange, side);
+    if let Length::Known(bytes) = length {
+        exchange.response_capture.declare(Some(bytes), &exchange.kit);
+    }
+    client.head(&exchange.request, &exchange.response, length);
+    let relayed = relay(client, exchange, walk, &mut source).await;
+    // The report is in the ring before the client can see the end of the answer.
+    let unsent = relayed.as_ref().map_or(0, |last| last.len() as u64);
+    log(core, exchange, walk, client.sent_bytes() + unsent);
+    let ended = match relayed {
+        Ok(last) => end(client, last).await,
+        Err(fault) => {
+            client.abort();
+            Err(fault)
+        }
+    };
+    if let Source::Upstream(answered) = source {
+        answered.finish(core);
+    }
+    ended
+}
+
+async fn end(client: &mut Client, last: Piece) -> Result<(), ClientFault> {
+    client.piece(last).await?;
+    client.finish().await
+}
+
+/// The body, piece by piece, but for the last piece, which is given back. What is queued leaves
+/// before anything is waited for.
+async fn relay(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    walk: &Walk,
+    source: &mut Source,
+) -> Result<Piece, ClientFault> {
+    loop {
+        let (mut piece, last) = match source {
+            Source::Made(body, _) => (std::mem::take(body), true),
+            Source::Upstream(answered) => {
+                if !answered.is_ready() {
+                    client.flush().await?;
+                }
+                let next = answered.next().await;
+                let piece = next.map_err(|fault| {
+                    log::info!("the response broke off: {fault}");
+                    ClientFault::Gone(std::io::ErrorKind::ConnectionAborted.into())
+                })?;
+                (piece.unwrap_or_default(), answered.is_done())
+            }
+        };
+        for plugin in walk.iter().filter_map(|instance| instance.in_phase(Phase::BodyFilter)) {
+            plugin.body_filter(exchange, &mut piece, last);
+        }
+        exchange.response_capture.keep(&piece, &exchange.kit);
+        if last {
+            return Ok(piece);
+        }
+        client.piece(piece).await?;
+    }
+}
+
+/// The log phase, and the access log.
+fn log(core: &Core, exchange: &mut Exchange, walk: &Walk, sent_bytes: u64) {
+    for plugin in walk.iter().filter_map(|instance| instance.in_phase(Phase::Log)) {
+        plugin.log(exchange);
+    }
+    core.log_access(exchange, sent_bytes);
+}
+
+/// The upstream agreed to another protocol: its answer goes to the client, then bytes both ways.
+async fn upgrade(
+    core: &Core,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    walk: &Walk,
+    answered: Answered,
+) -> Result<(), ClientFault> {
+    heads::arrive(core, exchange);
+    heads::lay_over(exchange);
+    for plugin in walk.iter().filter_map(|instance| instance.in_phase(Phase::HeaderFilter)) {
+        plugin.header_filter(exchange);
+    }
+    heads::leave(core, exchange, Side::Upstream);
+    client.upgrade(&exchange.response);
+    log(core, exchange, walk, 0);
+    client.flush().await?;
+    crate::tunnel::run(client, answered.into_tunnel()).await
+}
+
+/// Refuses a request whose head is no head: nothing was matched, so no plugin takes part.
+///
+/// # Errors
+/// The client is gone.
+pub async fn refuse(
+    core: &Core,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    fault: &Fault,
+) -> Result<(), ClientFault> {
+    let made = made(core, exchange, fault);
+    respond(core, client, exchange, &Walk::new(), made).await
+}

@@ -1,0 +1,111 @@
+//! Starts the cores: what each owns is made here, from what they share.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use exporter::Exporter;
+use plugins::pdk::{Kit, Node, Snapshot};
+use runtime::board::Board;
+use runtime::cores::{self, Cores, Listen, Plan, StartFault};
+use runtime::mailbox::AskerSeed;
+use runtime::tally::Tally;
+use runtime::tls::Acceptor;
+use runtime::{clock, io};
+
+use crate::connection::{self, Port};
+use crate::core::{Connectors, Core, Counts, Parts};
+use crate::desk::Resolved;
+use crate::logs::AccessLog;
+use crate::names::Names;
+use crate::settings::RoadSettings;
+
+/// What the cores share; all of it is made before they start.
+pub struct Shared {
+    /// Settings of the road.
+    pub settings: Arc<RoadSettings>,
+    /// The newest configuration.
+    pub board: Arc<Board<Snapshot>>,
+    /// Counts of the whole node.
+    pub tally: Arc<Tally>,
+    /// Where events leave.
+    pub exporter: Arc<Exporter>,
+    /// Who this node is.
+    pub node: Arc<Node>,
+    /// Certificates of the TLS ports: with HTTP/2 offered, and without.
+    pub acceptors: Option<(Acceptor, Acceptor)>,
+    /// Trust towards upstreams.
+    pub connectors: Connectors,
+    /// One for each core.
+    pub counts: Vec<Arc<Counts>>,
+}
+
+/// What one core alone gets.
+pub struct Own {
+    /// The way to the desk.
+    pub desk: AskerSeed<Box<str>, Resolved>,
+    /// Where finished requests are noted.
+    pub access_log: AccessLog,
+}
+
+/// How often a core looks after itself.
+const TICK_MS: u64 = 1_000;
+
+/// Starts the cores; comes back when all of them listen.
+///
+/// # Errors
+/// A port is taken, or a core cannot start.
+pub fn start(plan: &Plan, shared: &Arc<Shared>, own: Vec<Own>) -> Result<Cores, StartFault> {
+    let mut own = own.into_iter();
+    cores::start(plan, |_number| {
+        let (shared, own) = (Arc::clone(shared), own.next());
+        let listen = plan.listen.clone();
+        move |handle: cores::Core| {
+            let core = own.map(|own| Rc::new(core(&handle, &shared, own)));
+            if let Some(core) = &core {
+                io::spawn(tick(Rc::clone(core)));
+            }
+            let ports: Vec<_> = listen.iter().map(|l| Rc::new(port(l, &shared))).collect();
+            move |accepted: cores::Accepted| {
+                let served = core.clone().zip(ports.get(accepted.listen).cloned());
+                async move {
+                    if let Some((core, port)) = served {
+                        connection::serve(core, port, accepted).await;
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn port(listen: &Listen, shared: &Shared) -> Port {
+    let acceptor = shared.acceptors.as_ref().filter(|_| listen.tls);
+    let tls = acceptor.map(|(http2, http1)| if listen.http2 { http2 } else { http1 }.clone());
+    Port { tls, http2: listen.http2 }
+}
+
+fn core(handle: &cores::Core, shared: &Shared, own: Own) -> Core {
+    let number = handle.number();
+    let kit = Kit::new(
+        Arc::clone(&shared.tally),
+        shared.exporter.producer(number),
+        Arc::clone(&shared.node),
+        shared.settings.capture_bytes_max,
+    );
+    Core::new(Parts {
+        kit: Rc::new(kit),
+        settings: Arc::clone(&shared.settings),
+        names: Names::new(own.desk.open(handle)),
+        connectors: shared.connectors.clone(),
+        counts: shared.counts.get(number).cloned().unwrap_or_default(),
+        handle: handle.clone(),
+        view: Board::view(&shared.board),
+        access_log: own.access_log,
+    })
+}
+
+async fn tick(core: Rc<Core>) {
+    loop {
+        clock::sleep_ms(TICK_MS).await;
+        core.tick();
+    }
+}

@@ -1,0 +1,226 @@
+//! The upstream's side of one exchange: connect, send the request, read the response.
+//!
+//! A request whose body the gateway holds whole can be tried again; one whose body streams cannot,
+//! once a byte of it was sent. What may have been processed is never sent twice: after the first
+//! byte was written, only methods that are idempotent are tried again.
+
+mod connect;
+mod exchange;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use plugins::pdk::{BodyState, Exchange};
+use runtime::buffers::{Pages, Piece};
+use runtime::clock;
+use runtime::http::body::Framing;
+use runtime::http::write;
+
+use connect::response_head;
+pub use connect::{Connection, dial};
+pub use exchange::Answered;
+
+use crate::client::Client;
+use crate::core::Core;
+use crate::fault::{Fault, What};
+use crate::heads;
+use crate::roadmap::Planned;
+
+/// Asks the service of a plan; comes back when the head of the response is in
+/// `exchange.response`.
+///
+/// # Errors
+/// Every try failed, or one failed that must not be repeated; or the client's body broke off.
+pub async fn ask(
+    core: &Core,
+    planned: &Planned,
+    client: &mut Client,
+    exchange: &mut Exchange,
+) -> Result<Answered, Fault> {
+    let service = planned.service.as_deref().ok_or(What::NoService)?;
+    if planned.request_buffering() {
+        hold_body(core, client, exchange).await?;
+    } else if client.body_length() == Some(0) {
+        exchange.request_body_state = BodyState::Whole;
+    }
+    exchange.times.upstream_started_us = clock::now_us();
+    let (addresses, mut tries) = core.names.resolve(service).await?;
+    let mut fault = Fault::from(What::NoTarget);
+    while let Some(at) = tries.next(&addresses) {
+        match one_try(core, planned, client, exchange, at).await {
+            Ok(answered) => return Ok(answered),
+            Err(failed) if failed.retry => fault = failed,
+            Err(failed) => return Err(failed),
+        }
+        tries.failed();
+    }
+    Err(fault)
+}
+
+/// One try with one address. A resting connection that turns out to be closed does not count as a
+/// try: a fresh one takes its place.
+async fn one_try(
+    core: &Core,
+    planned: &Planned,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    at: std::net::SocketAddr,
+) -> Result<Answered, Fault> {
+    let service = planned.service.as_deref().ok_or(What::NoService)?;
+    let key = service.key(at);
+    loop {
+        let resting = core.pool.borrow_mut().take(key);
+        let rested = resting.is_some();
+        let connection = match resting {
+            Some(connection) => connection,
+            None => dial(core, service, key).await?,
+        };
+        match over(core, planned, client, exchange, connection).await {
+            Err(fault) if fault.retry && rested && fault.what == What::Unreachable => {}
+            ended => return ended,
+        }
+    }
+}
+
+/// Sends the request over a connection and reads the head of the response.
+async fn over(
+    core: &Core,
+    planned: &Planned,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    mut connection: Connection,
+) -> Result<Answered, Fault> {
+    let whole = exchange.request_body_state == BodyState::Whole;
+    let repeatable = whole && idempotent(exchange.request.method());
+    let framing = match (whole, client.body_length()) {
+        (true, _) => held_framing(exchange),
+        (false, Some(length)) => Framing::Length(length),
+        (false, None) => Framing::Chunked,
+    };
+    let head = heads::request(core, planned, exchange, framing);
+    let mut pages = Pages::new();
+    pages.push(head);
+    if framing != Framing::Chunked {
+        pages.extend(exchange.request_body.iter().cloned());
+    }
+    let service = planned.service.as_deref().ok_or(What::NoService)?;
+    connection.send(pages, service.write_timeout_ms).await.map_err(|f| f.retry(repeatable))?;
+    let sent = if whole {
+        let read = connection.response(&mut exchange.response, service.read_timeout_ms).await;
+        read.map(|()| true)
+    } else {
+        Box::pin(stream(&mut connection, client, exchange, service, framing)).await
+    }
+    .map_err(|fault| fault.retry(repeatable))?;
+    exchange.times.upstream_answered_us = clock::now_us();
+    Answered::new(connection, exchange, sent, service.read_timeout_ms)
+}
+
+/// The framing of a body that the gateway holds: none where the client's request had none.
+fn held_framing(exchange: &Exchange) -> Framing {
+    let bytes: usize = exchange.request_body.iter().map(|piece| piece.len()).sum();
+    let declared = exchange.request.fields.contains("content-length")
+        || exchange.request.fields.contains("transfer-encoding");
+    if bytes == 0 && !declared { Framing::None } else { Framing::Length(bytes as u64) }
+}
+
+/// Methods that may be sent again (RFC 9110, 9.2.2, but for what nginx counts as not idempotent).
+fn idempotent(method: &str) -> bool {
+    !matches!(method, "POST" | "PATCH" | "LOCK" | "CONNECT")
+}
+
+/// Reads the request's body before the upstream is asked, as `request_buffering` says: up to
+/// `request_buffer_bytes_max`; a larger one streams and cannot be repeated.
+async fn hold_body(core: &Core, client: &mut Client, exchange: &mut Exchange) -> Result<(), Fault> {
+    if exchange.request_body_state == BodyState::Unread {
+        read_body(core, client, exchange, core.settings.request_buffer_bytes_max).await?;
+    }
+    Ok(())
+}
+
+/// Reads up to so many bytes of the request's body into the exchange.
+///
+/// # Errors
+/// The client broke off, was too slow, or broke the rules of its framing, or the body is larger
+/// than `client_max_body_size`.
+pub async fn read_body(
+    core: &Core,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    bytes_max: usize,
+) -> Result<(), Fault> {
+    let body_bytes_max = core.settings.client_body_bytes_max;
+    if client.body_length().is_some_and(|bytes| body_bytes_max > 0 && bytes > body_bytes_max) {
+        return Err(What::BodyTooLarge.into());
+    }
+    let mut bytes = 0;
+    while bytes <= bytes_max {
+        let Some(piece) = client.body().await? else {
+            exchange.request_body_state = BodyState::Whole;
+            return Ok(());
+        };
+        bytes += piece.len();
+        exchange.request_capture.keep(&piece, &exchange.kit);
+        exchange.request_body.push(piece);
+    }
+    exchange.request_body_state = BodyState::TooLarge;
+    Ok(())
+}
+
+/// Sends a body as it arrives, and reads the response's head at the same time: a service may answer
+/// before it has read everything.
+async fn stream(
+    connection: &mut Connection,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    service: &crate::roadmap::Service,
+    framing: Framing,
+) -> Result<bool, Fault> {
+    let held = std::mem::take(&mut exchange.request_body);
+    let (mut sender, inbox, read_deadline) = connection.split();
+    let (capture, kit) = (&mut exchange.request_capture, &exchange.kit);
+    let write_ms = service.write_timeout_ms;
+    let mut pump = pin!(async {
+        if framing == Framing::Chunked {
+            for piece in held {
+                sender.send(chunk(piece), write_ms).await?;
+            }
+        }
+        while let Some(piece) = client.body().await? {
+            capture.keep(&piece, kit);
+            let whole = Pages::from_iter([piece.clone()]);
+            let pages = if framing == Framing::Chunked { chunk(piece) } else { whole };
+            sender.send(pages, write_ms).await?;
+        }
+        if framing == Framing::Chunked {
+            let end = Pages::from_iter([Piece::from_static(write::LAST_CHUNK)]);
+            sender.send(end, write_ms).await?;
+        }
+        Ok::<(), Fault>(())
+    });
+    let mut answer = pin!(response_head(inbox, &mut exchange.response));
+    let mut pumping = true;
+    let answered = poll_fn(|cx| {
+        if pumping && let Poll::Ready(pumped) = pump.as_mut().poll(cx) {
+            pumping = false;
+            // Only from here on is it the upstream that keeps us waiting.
+            read_deadline.arm(service.read_timeout_ms);
+            if let Err(fault) = pumped {
+                return Poll::Ready(Err(fault));
+            }
+        }
+        answer.as_mut().poll(cx)
+    })
+    .await;
+    let missed = read_deadline.missed();
+    read_deadline.disarm();
+    if missed { Err(What::TimedOut.into()) } else { answered.map(|()| !pumping) }
+}
+
+/// One chunk of a chunked body.
+fn chunk(piece: Piece) -> Pages {
+    let mut head = Vec::with_capacity(18);
+    write::chunk_head(&mut head, piece.len());
+    Pages::from_iter([Piece::from_vec(head), piece, Piece::from_static(b"\r\n")])
+}

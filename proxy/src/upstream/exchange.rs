@@ -1,0 +1,123 @@
+//! A response that has begun: its body, piece by piece, and what becomes of the connection.
+
+use plugins::pdk::Exchange;
+use runtime::buffers::Piece;
+use runtime::http::body::{self, Decoder, Framing};
+use runtime::http::write;
+
+use super::Connection;
+use crate::client::Length;
+use crate::core::Core;
+use crate::fault::{Fault, What};
+
+/// A response whose head is known.
+pub struct Answered {
+    connection: Connection,
+    framing: Framing,
+    decoder: Decoder,
+    done: bool,
+    reusable: bool,
+    read_timeout_ms: u64,
+}
+
+impl Answered {
+    /// Decides how the body ends. `sent` says whether the whole request was sent: a connection that
+    /// still owes a part of it carries no other.
+    pub(super) fn new(
+        connection: Connection,
+        exchange: &Exchange,
+        sent: bool,
+        read_timeout_ms: u64,
+    ) -> Result<Self, Fault> {
+        let response = &exchange.response;
+        let framing = body::response_framing(response, exchange.request.method())
+            .map_err(|fault| Fault::new(What::BadResponse).because(fault.words()))?;
+        let reusable = sent
+            && framing != Framing::UntilClose
+            && response.status != 101
+            && write::persists(response.version, &response.fields);
+        Ok(Self {
+            connection,
+            framing,
+            decoder: Decoder::new(framing),
+            done: matches!(framing, Framing::None | Framing::Length(0)),
+            reusable,
+            read_timeout_ms,
+        })
+    }
+
+    /// How long the body is, as the client is told. For an answer without a body this is what the
+    /// upstream declared, so that HEAD tells the same as GET.
+    pub fn length(&self, declared: Option<u64>) -> Length {
+        match self.framing {
+            Framing::None => declared.map_or(Length::Known(0), Length::Known),
+            Framing::Length(bytes) => Length::Known(bytes),
+            Framing::Chunked | Framing::UntilClose => Length::Unknown,
+        }
+    }
+
+    /// Whether the next piece, or the end, is here without waiting.
+    pub fn is_ready(&self) -> bool {
+        self.done || !self.connection.inbox.ready().is_empty()
+    }
+
+    /// Whether nothing follows.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The next piece; none at the end.
+    ///
+    /// # Errors
+    /// `TimedOut`, or `Unreachable` when the response breaks off.
+    pub async fn next(&mut self) -> Result<Option<Piece>, Fault> {
+        while !self.done {
+            if !self.fill().await? {
+                if self.framing == Framing::UntilClose {
+                    self.done = true;
+                    break;
+                }
+                return Err(Fault::new(What::Unreachable).because("the body broke off"));
+            }
+            let inbox = &mut self.connection.inbox;
+            let step = self
+                .decoder
+                .step(inbox.ready())
+                .map_err(|fault| Fault::new(What::BadResponse).because(fault.words()))?;
+            self.done = step.done;
+            let piece = inbox.ready().slice(step.piece);
+            let _used = inbox.take(step.used);
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn fill(&mut self) -> Result<bool, Fault> {
+        if !self.connection.inbox.ready().is_empty() {
+            return Ok(true);
+        }
+        self.connection.read_deadline.arm(self.read_timeout_ms);
+        let more = self.connection.inbox.fill().await;
+        let missed = self.connection.read_deadline.missed();
+        self.connection.read_deadline.disarm();
+        if missed {
+            return Err(What::TimedOut.into());
+        }
+        more.map_err(|error| Fault::new(What::Unreachable).because(error))
+    }
+
+    /// Lets go of the connection: into the pool if it is at rest, else it is closed.
+    pub fn finish(self, core: &Core) {
+        let quiet = self.connection.inbox.ready().is_empty();
+        if self.reusable && self.done && quiet {
+            core.pool.borrow_mut().put(self.connection);
+        }
+    }
+
+    /// The connection, after the upstream has agreed to another protocol.
+    pub fn into_tunnel(self) -> Connection {
+        self.connection
+    }
+}

@@ -1,0 +1,23 @@
+//! The program, from outside: real sockets, a real upstream, one process for each gateway.
+//!
+//! Every test starts its own gateway on free loopback ports with a fresh prefix, on epoll and, where
+//! the kernel allows it, on io_uring.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "black_box/collector.rs"]
+mod collector;
+#[path = "black_box/echo.rs"]
+mod echo;
+#[path = "black_box/gateway.rs"]
+mod gateway;
+#[path = "black_box/http.rs"]
+mod http;
+
+#[path = "black_box/events.rs"]
+mod events;
+#[path = "black_box/limits.rs"]
+mod limits;
+#[path = "black_box/proxying.rs"]
+mod proxying;
+#[path = "black_box/tutorial.rs"]
+mod tutorial;

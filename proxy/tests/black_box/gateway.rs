@@ -1,0 +1,172 @@
+//! A gateway of its own for every test.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use super::http::{self, Response};
+
+/// How long a start may take on a busy machine.
+const START: Duration = Duration::from_secs(30);
+/// How long a change may take to be seen (the promise is 100 ms; machines are busy).
+const CHANGE: Duration = Duration::from_secs(5);
+
+/// A running gateway with a fresh prefix.
+pub(crate) struct Gateway {
+    child: Child,
+    pub(crate) proxy: u16,
+    pub(crate) tls: u16,
+    pub(crate) admin: u16,
+    pub(crate) prefix: tempfile::TempDir,
+    env: Vec<(String, String)>,
+}
+
+/// The drivers that this kernel runs. io_uring may be forbidden: then one loud line says so.
+pub(crate) fn drivers() -> Vec<&'static str> {
+    static URING: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    let uring = *URING.get_or_init(|| {
+        let probe = Gateway::try_start("io_uring", &[]);
+        if probe.is_none() {
+            eprintln!("!!! this kernel gives no io_uring: these tests run on epoll alone !!!");
+        }
+        probe.is_some()
+    });
+    if uring { vec!["epoll", "io_uring"] } else { vec!["epoll"] }
+}
+
+/// A port that nobody listens on, below the range of outgoing connections.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let first = 12_000 + (std::process::id() % 150) as u16 * 100;
+        let port = first + step % 5_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+impl Gateway {
+    /// Starts one on a driver, with settings beside the usual ones.
+    pub(crate) fn start(driver: &str, env: &[(&str, &str)]) -> Self {
+        Self::try_start(driver, env).expect("the gateway starts")
+    }
+
+    fn try_start(driver: &str, env: &[(&str, &str)]) -> Option<Self> {
+        let prefix = tempfile::tempdir().unwrap();
+        let (proxy, tls, admin) = (free_port(), free_port(), free_port());
+        let mut all = vec![
+            ("KONG_PREFIX", prefix.path().display().to_string()),
+            ("KONG_PROXY_LISTEN", format!("127.0.0.1:{proxy} http2, 127.0.0.1:{tls} ssl http2")),
+            ("KONG_ADMIN_LISTEN", format!("127.0.0.1:{admin}")),
+            ("KONG_STATUS_LISTEN", "off".to_owned()),
+            ("KONG_PLUGINS", "bundled,moesif".to_owned()),
+            ("KONG_NGINX_MAIN_WORKER_PROCESSES", "2".to_owned()),
+            ("TOLLGATE_IO", driver.to_owned()),
+        ];
+        all.extend(env.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let env: Vec<_> = all.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
+        let child = spawn(&env);
+        let mut gateway = Self { child, proxy, tls, admin, prefix, env };
+        gateway.wait().then_some(gateway)
+    }
+
+    /// Waits until the Admin API answers; false if the process ended.
+    fn wait(&mut self) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < START {
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if self.is_ready() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the gateway does not listen after {START:?}");
+    }
+
+    /// Whether the Admin API answers; its port is bound before the proxy's are.
+    fn is_ready(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.admin)) else { return false };
+        stream.set_read_timeout(Some(START)).unwrap();
+        let mut answer = [0; 12];
+        let asked = b"GET /status/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let told = stream.write_all(asked).and_then(|()| stream.read_exact(&mut answer));
+        told.is_ok() && &answer == b"HTTP/1.1 200"
+    }
+
+    /// Ends it at once, as `kill -9` does, and starts it again on the same prefix and ports.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = spawn(&self.env);
+        assert!(self.wait(), "the gateway starts again");
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+
+    /// A call of the Admin API with a form, which must succeed.
+    pub(crate) fn post(&self, path: &str, form: &str) -> serde_json::Value {
+        let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+        let reply = http::call(self.admin, "POST", path, &headers, form.as_bytes());
+        assert_eq!(reply.status, 201, "POST {path} {form}: {}", reply.text());
+        reply.json()
+    }
+
+    /// A call of the Admin API.
+    pub(crate) fn admin(&self, method: &str, path: &str, json: &serde_json::Value) -> Response {
+        let headers = [("Content-Type", "application/json")];
+        http::call(self.admin, method, path, &headers, json.to_string().as_bytes())
+    }
+
+    /// A service and a route for it under a path.
+    pub(crate) fn route(&self, path: &str, upstream: u16) {
+        let name = path.trim_start_matches('/');
+        self.post("/services", &format!("name={name}&url=http://127.0.0.1:{upstream}"));
+        self.post(&format!("/services/{name}/routes"), &format!("name={name}&paths[]={path}"));
+        self.until(path, |response| response.status != 404);
+    }
+
+    /// Repeats a GET until its response is as wanted.
+    pub(crate) fn until(&self, target: &str, wanted: impl Fn(&Response) -> bool) -> Response {
+        let begun = Instant::now();
+        loop {
+            let response = http::get(self.proxy, target, &[]);
+            if wanted(&response) {
+                return response;
+            }
+            assert!(begun.elapsed() < CHANGE, "{target} stays {response:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn spawn(env: &[(String, String)]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .arg("start")
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("RUST_BACKTRACE", "1")
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program runs")
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
