@@ -125,7 +125,7 @@ pub struct RouteFault {
 /// All routes, ready to be asked.
 #[derive(Debug, Clone)]
 pub struct Router {
-    places: Table<Place, Arc<Shard>>,
+    places: Table<Arc<Place>, Arc<Shard>>,
     routes: Table<Uuid, Arc<RouteEntry>>,
     /// Places with a wildcard before, and with one behind.
     wildcards: (usize, usize),
@@ -177,7 +177,7 @@ impl Router {
             }
         }
         for (place, edits) in edits {
-            next.edit(&place, &edits);
+            next.edit(&Arc::new(place), &edits);
         }
         (next, faults)
     }
@@ -191,7 +191,7 @@ impl Router {
     /// Whether the route is there: it may be disabled with its service, or not be routable.
     #[must_use]
     pub fn has(&self, id: Uuid) -> bool {
-        self.routes.get(place::hash_id(id), |other| *other == id).is_some()
+        self.routes.get(place::hash_id(id), &id).is_some()
     }
 
     /// Whether there is no route at all.
@@ -234,9 +234,9 @@ impl Router {
         Ok(())
     }
 
-    fn edit(&mut self, place: &Place, edits: &BTreeMap<Vec<u8>, Edit>) {
+    fn edit(&mut self, place: &Arc<Place>, edits: &BTreeMap<Vec<u8>, Edit>) {
         let hash = place.hash();
-        let old = self.places.get(hash, |other| other == place).cloned().unwrap_or_default();
+        let old = self.places.get(hash, place).cloned().unwrap_or_default();
         let new = old.edited(edits);
         let count = |shard: &Shard| usize::from(!shard.is_empty());
         let (before, behind) = place.wildcards();
@@ -290,9 +290,9 @@ impl Router {
         self.each_host(host.name, |kind, name| {
             let hash = place::hash_host(kind, name);
             for segment in [place::segment(path), None] {
-                let place = |other: &Place| other.is(kind, name, segment);
-                if let Some(shard) = self.places.get(place::hash(hash, segment), place) {
-                    shard.visit(path, |matchers| hunt.consider(matchers));
+                // A place of the same hash by chance does no harm: its matchers do not fit.
+                for shard in self.places.with_hash(place::hash(hash, segment)) {
+                    shard.visit(path, |len, matchers| hunt.consider(len, matchers));
                 }
                 if segment.is_none() {
                     break;
@@ -338,12 +338,13 @@ struct Hunt<'a, 'r> {
 
 impl<'r> Hunt<'_, 'r> {
     /// Takes the first of `matchers` that fits, unless what was found already comes before it.
-    fn consider(&mut self, matchers: &'r [Arc<Matcher>]) {
+    fn consider(&mut self, start_len: usize, matchers: &'r [Arc<Matcher>]) {
         for matcher in matchers {
             if self.best.as_ref().is_some_and(|(best, _)| best.order >= matcher.order) {
                 return;
             }
-            if let Some(taken) = matcher.take(self.lookup, &self.host, &mut self.scratch) {
+            if let Some(taken) = matcher.take(self.lookup, &self.host, start_len, &mut self.scratch)
+            {
                 if matches!(taken, Taken::Regex { .. }) {
                     self.groups.clear();
                     self.groups.extend_from_slice(self.scratch.searches.groups());

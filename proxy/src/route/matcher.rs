@@ -55,15 +55,26 @@ enum ValueRule {
 #[derive(Debug)]
 pub(super) struct Matcher {
     pub(super) order: Order,
-    pub(super) entry: Arc<RouteEntry>,
+    asks: u8,
     pub(super) paths: Paths,
+    pub(super) entry: Arc<RouteEntry>,
+}
+
+/// What a matcher asks beside the path, so that a route that asks little is not even looked at.
+mod asks {
+    pub(super) const METHOD: u8 = 1;
+    pub(super) const HOST: u8 = 1 << 1;
+    pub(super) const SNI: u8 = 1 << 2;
+    pub(super) const SOURCE: u8 = 1 << 3;
+    pub(super) const DESTINATION: u8 = 1 << 4;
+    pub(super) const HEADERS: u8 = 1 << 5;
 }
 
 #[derive(Debug)]
 pub(super) enum Paths {
     Any,
-    /// All of one length.
-    Prefixes(Box<[Box<[u8]>]>),
+    /// Kept by the node: it is asked only for paths that begin with its text.
+    Prefix,
     Patterns(Box<[Pattern]>),
 }
 
@@ -88,20 +99,20 @@ impl RouteEntry {
         Ok(Self { hosts, snis, headers, spec })
     }
 
-    fn admits(&self, lookup: &Lookup<'_>, host: &Host<'_>, searches: &mut Scratch<'_>) -> bool {
+    fn asks(&self) -> u8 {
         let spec = &self.spec;
-        (spec.methods.is_empty() || spec.methods.iter().any(|method| method == lookup.method))
-            && (self.hosts.is_empty() || self.hosts.iter().any(|rule| rule.admits(host)))
-            && self.admits_sni(lookup)
-            && (spec.sources.is_empty() || within(&spec.sources, lookup.client))
-            && (spec.destinations.is_empty()
-                || within_port(&spec.destinations, lookup.local.ip(), host.port))
-            && self.headers.iter().all(|rule| rule.admits(lookup.headers, searches))
+        let ask = |any: bool, bit: u8| if any { bit } else { 0 };
+        ask(!spec.methods.is_empty(), asks::METHOD)
+            | ask(!spec.hosts.is_empty(), asks::HOST)
+            | ask(!spec.snis.is_empty(), asks::SNI)
+            | ask(!spec.sources.is_empty(), asks::SOURCE)
+            | ask(!spec.destinations.is_empty(), asks::DESTINATION)
+            | ask(!spec.headers.is_empty(), asks::HEADERS)
     }
 
     /// Server names count only where there is TLS.
     fn admits_sni(&self, lookup: &Lookup<'_>) -> bool {
-        if self.snis.is_empty() || !lookup.tls {
+        if !lookup.tls {
             return true;
         }
         let Some(sni) = lookup.sni else { return false };
@@ -133,52 +144,60 @@ impl Matcher {
         let priority = super::priority::priority(&entry.spec, group.paths.first().copied());
         Ok(Self {
             order: Order { priority, id: group.id.as_u128() },
-            entry: Arc::clone(entry),
+            asks: entry.asks(),
             paths: Paths::new(&group.paths)?,
+            entry: Arc::clone(entry),
         })
     }
 
-    /// Whether the request fits, and which part of its path is the route's.
+    /// Whether the request fits, and which part of its path is the route's. The path begins with
+    /// the text of the node that keeps this matcher, `start_len` bytes.
     pub(super) fn take(
         &self,
         lookup: &Lookup<'_>,
         host: &Host<'_>,
+        start_len: usize,
         scratch: &mut Scratch<'_>,
     ) -> Option<Taken> {
-        let path = lookup.path.path;
-        let prefix = match &self.paths {
-            Paths::Any => Taken::Nothing,
-            Paths::Prefixes(all) => {
-                Taken::Prefix(all.iter().find(|prefix| path.starts_with(prefix))?.len())
-            }
-            Paths::Patterns(_) => Taken::Nothing,
-        };
-        if !self.entry.admits(lookup, host, scratch) {
+        if self.asks != 0 && !self.admits(lookup, host, scratch) {
             return None;
         }
-        // Regular expressions last: they cost most.
-        let Paths::Patterns(all) = &self.paths else { return Some(prefix) };
-        all.iter().enumerate().find_map(|(at, pattern)| {
-            let range = scratch.searches.find(pattern, path)?;
-            Some(Taken::Regex { at, range })
-        })
+        match &self.paths {
+            Paths::Any => Some(Taken::Nothing),
+            Paths::Prefix => Some(Taken::Prefix(start_len)),
+            // Last, because they cost most.
+            Paths::Patterns(all) => all.iter().enumerate().find_map(|(at, pattern)| {
+                let range = scratch.searches.find(pattern, lookup.path.path)?;
+                Some(Taken::Regex { at, range })
+            }),
+        }
+    }
+
+    fn admits(&self, lookup: &Lookup<'_>, host: &Host<'_>, scratch: &mut Scratch<'_>) -> bool {
+        let RouteEntry { spec, hosts, headers, .. } = &*self.entry;
+        let asks = |bit| self.asks & bit != 0;
+        (!asks(asks::METHOD) || spec.methods.iter().any(|method| method == lookup.method))
+            && (!asks(asks::HOST) || hosts.iter().any(|rule| rule.admits(host)))
+            && (!asks(asks::SNI) || self.entry.admits_sni(lookup))
+            && (!asks(asks::SOURCE) || within(&spec.sources, lookup.client))
+            && (!asks(asks::DESTINATION)
+                || within_port(&spec.destinations, lookup.local.ip(), host.port))
+            && (!asks(asks::HEADERS)
+                || headers.iter().all(|rule| rule.admits(lookup.headers, scratch)))
     }
 }
 
 impl Paths {
     fn new(texts: &[&PathText]) -> Result<Self, String> {
-        let mut prefixes = Vec::new();
-        let mut patterns = Vec::new();
-        for text in texts {
-            match text {
-                PathText::Prefix(text) => prefixes.push(text.as_bytes().into()),
-                PathText::Regex(text) => patterns.push(Pattern::path(text)?),
-            }
-        }
-        Ok(match (prefixes.is_empty(), patterns.is_empty()) {
-            (true, true) => Self::Any,
-            (false, _) => Self::Prefixes(prefixes.into()),
-            (true, false) => Self::Patterns(patterns.into()),
+        let patterns = texts.iter().filter_map(|text| match text {
+            PathText::Prefix(_) => None,
+            PathText::Regex(text) => Some(Pattern::path(text)),
+        });
+        let patterns = patterns.collect::<Result<Box<[_]>, _>>()?;
+        Ok(match (texts.is_empty(), patterns.is_empty()) {
+            (true, _) => Self::Any,
+            (false, true) => Self::Prefix,
+            (false, false) => Self::Patterns(patterns),
         })
     }
 }

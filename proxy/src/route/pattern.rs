@@ -1,29 +1,27 @@
 //! Regular expressions of routes: compiled in the office, searched on the road with a core's own
-//! cache, so that no two cores ever wait for each other.
+//! memory, so that no two cores ever wait for each other.
+//!
+//! Searched by bounded backtracking, which is linear in time: paths are short, so automata would
+//! not earn back the 7 to 45 KiB each that they take (measured). Very long paths fall back to the
+//! Pike machine. A core has one cache for all patterns.
 
-use hashbrown::HashMap;
-use regex_automata::meta::{Builder, Cache, Config, Regex};
+use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
+use regex_automata::nfa::thompson::pikevm::{self, PikeVM};
+use regex_automata::nfa::thompson::{Config, NFA};
 use regex_automata::util::primitives::NonMaxUsize;
-use regex_automata::{Anchored, Input};
+use regex_automata::{Input, PatternID};
 use regex_syntax::hir::{Hir, HirKind, Look};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Caches one core keeps, mostly of some bytes each; when there are more patterns in use, it begins
-/// anew.
-const CACHES_MAX: usize = 4_096;
 /// Largest automaton a pattern may compile to, in bytes. The default of Rust's `regex` crate, which
 /// is what Kong's router engine uses.
 const PATTERN_BYTES_MAX: usize = 10 << 20;
 
-static NUMBERS: AtomicU64 = AtomicU64::new(0);
-
 /// A compiled regular expression.
 #[derive(Debug)]
 pub struct Pattern {
-    /// Distinguishes it from every other pattern of this process; the key of its caches.
-    number: u64,
-    regex: Regex,
+    backtracker: BoundedBacktracker,
+    pike: PikeVM,
 }
 
 impl Pattern {
@@ -41,24 +39,23 @@ impl Pattern {
     /// # Errors
     /// As [`Pattern::path`].
     pub fn new(text: &str) -> Result<Self, String> {
-        // Without the lazy automaton: it would take 7 to 35 KiB per pattern and core (measured),
-        // and paths are too short to earn that back.
-        let config = Config::new().hybrid(false).nfa_size_limit(Some(PATTERN_BYTES_MAX));
-        let regex = Builder::new()
-            .configure(config)
-            .build(text)
-            .map_err(|fault| format!("invalid regex '{text}': {}", reason(&fault)))?;
-        Ok(Self { number: NUMBERS.fetch_add(1, Ordering::Relaxed), regex })
+        let wrong = |reason: String| format!("invalid regex '{text}': {reason}");
+        let hir = regex_syntax::parse(text).map_err(|fault| wrong(fault.to_string()))?;
+        let config = Config::new().nfa_size_limit(Some(PATTERN_BYTES_MAX));
+        let nfa = NFA::compiler().configure(config).build_from_hir(&hir);
+        let nfa = nfa.map_err(|fault| wrong(fault.to_string()))?;
+        let backtracker = BoundedBacktracker::new_from_nfa(nfa.clone());
+        let pike = PikeVM::new_from_nfa(nfa);
+        Ok(Self {
+            backtracker: backtracker.map_err(|fault| wrong(fault.to_string()))?,
+            pike: pike.map_err(|fault| wrong(fault.to_string()))?,
+        })
     }
 
     /// The names of the groups, in order; the first is the whole match and has none.
     pub fn group_names(&self) -> impl Iterator<Item = Option<&str>> {
-        self.regex.group_info().pattern_names(regex_automata::PatternID::ZERO)
+        self.pike.get_nfa().group_info().pattern_names(PatternID::ZERO)
     }
-}
-
-fn reason(fault: &regex_automata::meta::BuildError) -> String {
-    fault.syntax_error().map_or_else(|| fault.to_string(), ToString::to_string)
 }
 
 /// Bytes that every path which matches `text` begins with; empty where that cannot be told.
@@ -81,7 +78,8 @@ pub(super) fn literal_start(text: &str) -> Vec<u8> {
 /// One core's memory for searches. Never shared.
 #[derive(Debug, Default)]
 pub(super) struct Searches {
-    caches: HashMap<u64, Cache, foldhash::fast::FixedState>,
+    backtrack: Option<backtrack::Cache>,
+    pike: Option<pikevm::Cache>,
     /// Where the groups of the last match are.
     groups: Vec<Option<NonMaxUsize>>,
 }
@@ -89,36 +87,42 @@ pub(super) struct Searches {
 impl Searches {
     /// Searches `text`; gives the place of the match. Its groups are then in [`Self::groups`].
     pub(super) fn find(&mut self, pattern: &Pattern, text: &[u8]) -> Option<Range<usize>> {
-        let len = pattern.regex.group_info().slot_len();
-        self.groups.clear();
-        self.groups.resize(len, None);
-        let Self { caches, groups } = self;
-        let cache = cache_of(caches, pattern);
-        let input = Input::new(text).anchored(Anchored::No);
-        pattern.regex.search_slots_with(cache, &input, groups)?;
-        range(groups, 0)
+        let len = pattern.pike.get_nfa().group_info().slot_len();
+        let mut groups = std::mem::take(&mut self.groups);
+        groups.clear();
+        groups.resize(len, None);
+        let found = self.search(pattern, &Input::new(text), &mut groups);
+        self.groups = groups;
+        found.then(|| range(&self.groups, 0)).flatten()
     }
 
     /// Whether `text` has a match anywhere.
     pub(super) fn is_match(&mut self, pattern: &Pattern, text: &[u8]) -> bool {
-        let cache = cache_of(&mut self.caches, pattern);
-        let input = Input::new(text).earliest(true);
-        pattern.regex.search_half_with(cache, &input).is_some()
+        self.search(pattern, &Input::new(text).earliest(true), &mut [])
     }
 
     pub(super) fn groups(&self) -> &[Option<NonMaxUsize>] {
         &self.groups
     }
-}
 
-fn cache_of<'a>(
-    caches: &'a mut HashMap<u64, Cache, foldhash::fast::FixedState>,
-    pattern: &Pattern,
-) -> &'a mut Cache {
-    if caches.len() >= CACHES_MAX && !caches.contains_key(&pattern.number) {
-        caches.clear();
+    fn search(
+        &mut self,
+        pattern: &Pattern,
+        input: &Input<'_>,
+        groups: &mut [Option<NonMaxUsize>],
+    ) -> bool {
+        let cache = self.backtrack.get_or_insert_with(|| pattern.backtracker.create_cache());
+        cache.reset(&pattern.backtracker);
+        match pattern.backtracker.try_search_slots(cache, input, groups) {
+            Ok(found) => found.is_some(),
+            // The text is too long to remember where the search has been.
+            Err(_) => {
+                let cache = self.pike.get_or_insert_with(|| pattern.pike.create_cache());
+                cache.reset(&pattern.pike);
+                pattern.pike.search_slots(cache, input, groups).is_some()
+            }
+        }
     }
-    caches.entry(pattern.number).or_insert_with(|| pattern.regex.create_cache())
 }
 
 /// The place of group `index` among slots as the regex engine writes them.
@@ -172,17 +176,19 @@ mod tests {
     }
 
     #[test]
-    fn the_caches_are_bounded() {
+    fn one_memory_serves_all_patterns_and_long_texts() {
         let mut searches = Searches::default();
-        for number in 0..CACHES_MAX + 10 {
-            let pattern = Pattern { number: u64::MAX - number as u64, regex: regex() };
-            assert!(searches.is_match(&pattern, b"/a"));
-            assert!(searches.caches.len() <= CACHES_MAX);
+        let patterns = [r"/\w+/x$", "/a", r"/(\d+)(\w)?", "", r"/(?:\w\w){1,20}$"];
+        let patterns = patterns.map(|text| (Pattern::path(text).unwrap(), text));
+        for text in ["/ab/x".to_owned(), "/12".into(), "/a".repeat(5_000), "/".into(), "/é".into()]
+        {
+            for (pattern, source) in &patterns {
+                let expected = regex::Regex::new(&format!("^{source}")).unwrap();
+                let expected = expected.find(&text).map(|found| found.range());
+                assert_eq!(searches.find(pattern, text.as_bytes()), expected, "{source} {text}");
+                assert_eq!(searches.is_match(pattern, text.as_bytes()), expected.is_some());
+            }
         }
-    }
-
-    fn regex() -> Regex {
-        static REGEX: std::sync::OnceLock<Regex> = std::sync::OnceLock::new();
-        REGEX.get_or_init(|| Regex::new("a").unwrap()).clone()
+        assert!(searches.pike.is_some(), "a long text must have been too long");
     }
 }

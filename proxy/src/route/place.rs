@@ -28,10 +28,6 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn is(&self, kind: Kind, name: &[u8], segment: Option<&[u8]>) -> bool {
-        self.kind == kind && *self.name == *name && self.segment.as_deref() == segment
-    }
-
     /// Whether a literal start of paths belongs here, as far as its first segment goes.
     pub(super) fn has(&self, text: &[u8]) -> bool {
         self.segment.as_deref() == segment(text)

@@ -8,19 +8,22 @@ use std::sync::Arc;
 /// Buckets of the smallest table; a power of two.
 const BUCKETS_MIN: usize = 16;
 /// Entries per bucket, on average, above which the number of buckets is multiplied by four.
-const FILL_MAX: usize = 8;
+const FILL_MAX: usize = 4;
 
 #[derive(Debug, Clone)]
 pub(super) struct Table<K, V> {
-    buckets: Box<[Arc<Bucket<K, V>>]>,
+    buckets: Box<[Bucket<K, V>]>,
     len: usize,
 }
 
-/// Hashes apart from entries, so that a miss touches little memory.
+/// The entries of a bucket lie side by side, so that a lookup touches little memory.
+type Bucket<K, V> = Arc<[Entry<K, V>]>;
+
 #[derive(Debug, Clone)]
-struct Bucket<K, V> {
-    hashes: Vec<u64>,
-    entries: Vec<(K, V)>,
+struct Entry<K, V> {
+    hash: u64,
+    key: K,
+    value: V,
 }
 
 impl<K: Clone + Eq, V: Clone> Table<K, V> {
@@ -28,12 +31,19 @@ impl<K: Clone + Eq, V: Clone> Table<K, V> {
         Self { buckets: empty(BUCKETS_MIN), len: 0 }
     }
 
-    /// The value whose key has this hash and satisfies `is`.
-    pub(super) fn get(&self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&V> {
+    /// The values whose keys have this hash: almost always one or none. A caller that checks what
+    /// it gets need not look at the key.
+    pub(super) fn with_hash(&self, hash: u64) -> impl Iterator<Item = &V> {
+        let bucket = self.buckets.get(index(hash, self.buckets.len())).into_iter();
+        let entries = bucket.flat_map(|bucket| bucket.iter());
+        entries.filter(move |entry| entry.hash == hash).map(|entry| &entry.value)
+    }
+
+    /// The value of this key.
+    pub(super) fn get(&self, hash: u64, key: &K) -> Option<&V> {
         let bucket = self.buckets.get(index(hash, self.buckets.len()))?;
-        let equal = bucket.hashes.iter().zip(&bucket.entries).filter(|(other, _)| **other == hash);
-        let mut equal = equal.map(|(_, entry)| entry);
-        equal.find(|(key, _)| is(key)).map(|(_, value)| value)
+        let mut entries = bucket.iter();
+        entries.find(|entry| entry.hash == hash && entry.key == *key).map(|entry| &entry.value)
     }
 
     /// Puts, replaces or (with `None`) removes; gives what was there.
@@ -42,26 +52,13 @@ impl<K: Clone + Eq, V: Clone> Table<K, V> {
             self.grow();
         }
         let at = index(hash, self.buckets.len());
-        let bucket = Arc::make_mut(self.buckets.get_mut(at)?);
-        let found = bucket.position(hash, key);
-        match (found, value) {
-            (Some(at), Some(value)) => {
-                let entry = bucket.entries.get_mut(at)?;
-                Some(std::mem::replace(&mut entry.1, value))
-            }
-            (Some(at), None) => {
-                self.len -= 1;
-                bucket.hashes.swap_remove(at);
-                Some(bucket.entries.swap_remove(at).1)
-            }
-            (None, Some(value)) => {
-                self.len += 1;
-                bucket.hashes.push(hash);
-                bucket.entries.push((key.clone(), value));
-                None
-            }
-            (None, None) => None,
-        }
+        let bucket = self.buckets.get_mut(at)?;
+        let (same, mut rest): (Vec<_>, Vec<_>) =
+            bucket.iter().cloned().partition(|entry| entry.hash == hash && entry.key == *key);
+        self.len = self.len + usize::from(value.is_some()) - same.len();
+        rest.extend(value.map(|value| Entry { hash, key: key.clone(), value }));
+        *bucket = rest.into();
+        same.into_iter().next().map(|entry| entry.value)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -69,30 +66,20 @@ impl<K: Clone + Eq, V: Clone> Table<K, V> {
     }
 
     fn grow(&mut self) {
-        let mut buckets = empty(self.buckets.len() * 4);
-        for old in &self.buckets {
-            for (hash, (key, value)) in old.hashes.iter().zip(&old.entries) {
-                if let Some(bucket) = buckets.get_mut(index(*hash, self.buckets.len() * 4)) {
-                    let bucket = Arc::make_mut(bucket);
-                    bucket.hashes.push(*hash);
-                    bucket.entries.push((key.clone(), value.clone()));
-                }
+        let count = self.buckets.len() * 4;
+        let mut buckets: Vec<Vec<Entry<K, V>>> = (0..count).map(|_| Vec::new()).collect();
+        for entry in self.buckets.iter().flat_map(|bucket| bucket.iter()) {
+            if let Some(bucket) = buckets.get_mut(index(entry.hash, count)) {
+                bucket.push(entry.clone());
             }
         }
-        self.buckets = buckets;
+        self.buckets = buckets.into_iter().map(Arc::from).collect();
     }
 }
 
-impl<K: Eq, V> Bucket<K, V> {
-    fn position(&self, hash: u64, key: &K) -> Option<usize> {
-        let mut all = self.hashes.iter().zip(&self.entries);
-        all.position(|(other, entry)| *other == hash && entry.0 == *key)
-    }
-}
-
-fn empty<K, V>(count: usize) -> Box<[Arc<Bucket<K, V>>]> {
-    let bucket = || Arc::new(Bucket { hashes: Vec::new(), entries: Vec::new() });
-    (0..count).map(|_| bucket()).collect()
+fn empty<K, V>(count: usize) -> Box<[Bucket<K, V>]> {
+    let none: Bucket<K, V> = Arc::from([]);
+    (0..count).map(|_| Arc::clone(&none)).collect()
 }
 
 /// The high bits choose the bucket; `count` is a power of two.
@@ -120,9 +107,9 @@ mod tests {
         }
         assert_eq!(table.set(hash(700), &700, Some(1)), Some(1_400));
         for key in 0..1_000 {
-            assert_eq!(old.get(hash(key), |k| *k == key), Some(&(key * 2)));
+            assert_eq!(old.get(hash(key), &key), Some(&(key * 2)));
             let expected = (key >= 500).then_some(if key == 700 { 1 } else { key * 2 });
-            assert_eq!(table.get(hash(key), |k| *k == key).copied(), expected);
+            assert_eq!(table.get(hash(key), &key).copied(), expected);
         }
         assert_eq!((old.len(), table.len()), (1_000, 500));
         assert_eq!(table.set(hash(3), &3, None), None);
@@ -133,8 +120,9 @@ mod tests {
         let mut table = Table::new();
         table.set(1, &"a", Some(1));
         table.set(1, &"b", Some(2));
-        assert_eq!(table.get(1, |key| *key == "b"), Some(&2));
+        assert_eq!(table.get(1, &"b"), Some(&2));
+        assert_eq!(table.with_hash(1).copied().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(table.set(1, &"a", None), Some(1));
-        assert_eq!(table.get(1, |key| *key == "b"), Some(&2));
+        assert_eq!(table.get(1, &"b"), Some(&2));
     }
 }
