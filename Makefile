@@ -33,9 +33,9 @@ compare: build
 load: build
 	cargo run --release --bin loadtest -- prove --tollgate target/release/tollgate
 
-# More interleavings of the event ring's protocol than in a plain test run (one minute).
+# More interleavings of the event ring's protocol than in a plain test run.
 loom:
-	LOOM_MAX_PREEMPTIONS=4 cargo test -p runtime ring::tests::model
+	LOOM_MAX_PREEMPTIONS=8 cargo test -p runtime ring::tests::model
 
 # Everything that takes minutes: ignored tests, more seeds, loom.
 deep: loom

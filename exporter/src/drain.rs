@@ -358,6 +358,7 @@ pub(crate) fn drain_ring(
     lanes: &mut Lanes,
     now_ms: u64,
 ) -> Drained {
+    lanes.weigh();
     loop {
         match ring.take() {
             Next::Empty => return Drained::Empty,

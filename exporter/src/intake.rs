@@ -20,11 +20,19 @@ pub(crate) struct Lanes {
     by_target: HashMap<Target, usize>,
     trust: Trust,
     journal_bytes_max: u64,
+    /// Whether all lanes together have reached the bound, as of the last [`Lanes::weigh`].
+    is_over: bool,
 }
 
 impl Lanes {
     pub(crate) fn new(trust: Trust, journal_bytes_max: u64) -> Self {
-        Self { lanes: Vec::new(), by_target: HashMap::new(), trust, journal_bytes_max }
+        Self {
+            lanes: Vec::new(),
+            by_target: HashMap::new(),
+            trust,
+            journal_bytes_max,
+            is_over: false,
+        }
     }
 
     /// The lane of a destination, made if it is not there. The newest configuration of a
@@ -65,10 +73,15 @@ impl Lanes {
         if found.is_full() {
             return Some(Loss::QueueFull);
         }
-        let all: u64 = self.lanes.iter().map(Lane::bytes).sum();
         let share = if self.lanes.len() > 1 { 2 } else { 1 };
-        let over = all >= self.journal_bytes_max || found.bytes() >= self.journal_bytes_max / share;
+        let over = self.is_over || found.bytes() >= self.journal_bytes_max / share;
         over.then_some(Loss::JournalFull)
+    }
+
+    /// Adds up all bytes: once a round, because a round is small against the bound.
+    pub(crate) fn weigh(&mut self) {
+        let bytes: u64 = self.lanes.iter().map(Lane::bytes).sum();
+        self.is_over = bytes >= self.journal_bytes_max;
     }
 
     pub(crate) fn flying(&self) -> usize {

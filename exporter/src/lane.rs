@@ -76,6 +76,7 @@ pub struct Lane {
     queue: Queue,
     hash: u64,
     parts: VecDeque<Part>,
+    part_bytes: u64,
     /// The number, within this lane, of the first of `parts`.
     first_part: u64,
     /// The newest part, while it is open.
@@ -99,6 +100,7 @@ impl Lane {
             queue: Queue::new(),
             hash,
             parts: VecDeque::new(),
+            part_bytes: 0,
             first_part: 0,
             writer: None,
             numbers: HashMap::new(),
@@ -133,8 +135,8 @@ impl Lane {
     }
 
     /// Bytes of segments and of what is staged.
-    pub fn bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.bytes).sum::<u64>() + self.staged.len() as u64
+    pub const fn bytes(&self) -> u64 {
+        self.part_bytes + self.staged.len() as u64
     }
 
     /// Whether `event_queue_size` is reached.
@@ -179,6 +181,7 @@ impl Lane {
         writer.append(&self.staged)?;
         let segment = self.first_part + self.parts.len() as u64 - 1;
         if let Some(part) = self.parts.back_mut() {
+            self.part_bytes += writer.bytes - part.bytes;
             part.bytes = writer.bytes;
         }
         for place in self.staged_places.drain(..) {
@@ -192,6 +195,7 @@ impl Lane {
         let number = self.numbers.get(&generation).map_or(1, |last| last + 1);
         let segment = Segment::create(journal, self.hash, number, &self.target)?;
         self.numbers.insert(generation, number);
+        self.part_bytes += segment.bytes;
         self.parts.push_back(Part {
             generation,
             number,
@@ -224,6 +228,7 @@ impl Lane {
         let segment = self.first_part + self.parts.len() as u64;
         let last = self.numbers.entry(found.generation).or_insert(found.number);
         *last = found.number.max(*last);
+        self.part_bytes += found.bytes;
         self.parts.push_back(Part {
             generation: found.generation,
             number: found.number,
@@ -359,6 +364,7 @@ impl Lane {
                 Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
                 _ => removed.push(part.generation),
             }
+            self.part_bytes -= part.bytes;
             self.parts.pop_front();
             self.first_part += 1;
         }

@@ -131,6 +131,9 @@ pub fn start(plan: &ExporterPlan) -> io::Result<Exporter> {
     let own = works.holdings.last().and_then(Option::as_ref);
     let dir = own.and_then(|own| own.generation.rings.clone());
     let (producers, consumers) = rings(plan, dir.as_deref(), &shared.bell, &mut rings_fault)?;
+    if dir.is_none() {
+        rings_fault.get_or_insert_with(|| "its directory cannot be made".to_owned());
+    }
     if let Some(fault) = &rings_fault {
         log::warn!("event rings are in memory of this process and do not survive a kill: {fault}");
     }

@@ -7,16 +7,18 @@ use crate::event::RowRef;
 use crate::journal::entry;
 use crate::moesif::settings::Settings;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 /// Most settings that are kept. A record that needs older ones than that is dropped and counted.
-pub const SETTINGS_MAX: usize = 4_096;
+pub const SETTINGS_MAX: usize = 1_024;
+/// When the file has this many bytes, it is written anew with what is still known.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 /// The file's name in a generation's directory of rings.
 pub const FILE_NAME: &str = "settings";
 
@@ -30,8 +32,17 @@ pub struct Registry {
 
 struct Inner {
     known: Arc<Known>,
-    order: std::collections::VecDeque<RowRef>,
-    file: Option<File>,
+    order: VecDeque<RowRef>,
+    /// What was saved, for writing the file anew.
+    texts: HashMap<RowRef, Vec<u8>>,
+    file: Option<Saved>,
+}
+
+/// The open file.
+struct Saved {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
 }
 
 impl Registry {
@@ -42,15 +53,16 @@ impl Registry {
     pub fn create(rings: Option<&Path>) -> io::Result<Self> {
         let make = |rings: &Path| {
             let path = rings.join(FILE_NAME);
-            OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
+            let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+            Ok::<_, io::Error>(Saved { file, path, bytes: 0 })
         };
         let file = rings.map(make).transpose()?;
         Ok(Self::with(file))
     }
 
-    fn with(file: Option<File>) -> Self {
+    fn with(file: Option<Saved>) -> Self {
         let known = Arc::new(Known::new());
-        let inner = Inner { known, order: std::collections::VecDeque::new(), file };
+        let inner = Inner { known, order: VecDeque::new(), texts: HashMap::new(), file };
         Self { inner: Mutex::new(inner) }
     }
 
@@ -91,20 +103,8 @@ impl Registry {
             inner.insert(row, Arc::clone(&settings));
             return Ok(settings);
         }
-        if let Some(file) = &mut inner.file {
-            let text = json!({"row": id.to_string(), "version": version, "config": config});
-            let mut bytes = Vec::new();
-            let head = entry::Head {
-                len: 0,
-                position: 0,
-                at_us: 0,
-                transaction_id: *id.as_bytes(),
-                core: 0,
-                part: 0,
-            };
-            let text = text.to_string();
-            entry::push(&mut bytes, &head, |out| out.extend_from_slice(text.as_bytes()));
-            file.write_all(&bytes)?;
+        if inner.file.is_some() {
+            inner.save(row, entry_of(id, version, config))?;
         }
         inner.insert(row, Arc::clone(&settings));
         Ok(settings)
@@ -121,6 +121,29 @@ impl Registry {
 }
 
 impl Inner {
+    /// Appends an entry; if the file has grown too large, writes it anew beside and puts it in
+    /// place with one rename, so that a reader finds the old or the new one.
+    fn save(&mut self, row: RowRef, entry: Vec<u8>) -> io::Result<()> {
+        let Some(saved) = &mut self.file else { return Ok(()) };
+        if saved.bytes + entry.len() as u64 <= FILE_BYTES_MAX {
+            saved.file.write_all(&entry)?;
+            saved.bytes += entry.len() as u64;
+            self.texts.insert(row, entry);
+            return Ok(());
+        }
+        let beside = saved.path.with_extension("new");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let kept = self.order.iter().filter_map(|row| self.texts.get(row));
+        let mut all: Vec<u8> = kept.flatten().copied().collect();
+        all.extend_from_slice(&entry);
+        file.write_all(&all)?;
+        std::fs::rename(&beside, &saved.path)?;
+        *saved = Saved { file, path: saved.path.clone(), bytes: all.len() as u64 };
+        self.texts.insert(row, entry);
+        Ok(())
+    }
+
     fn insert(&mut self, row: RowRef, settings: Arc<Settings>) {
         let known = Arc::make_mut(&mut self.known);
         if known.insert(row, settings).is_none() {
@@ -129,9 +152,25 @@ impl Inner {
         while self.order.len() > SETTINGS_MAX {
             if let Some(oldest) = self.order.pop_front() {
                 known.remove(&oldest);
+                self.texts.remove(&oldest);
             }
         }
     }
+}
+
+fn entry_of(id: Uuid, version: u64, config: &Value) -> Vec<u8> {
+    let text = json!({"row": id.to_string(), "version": version, "config": config}).to_string();
+    let head = entry::Head {
+        len: 0,
+        position: 0,
+        at_us: 0,
+        transaction_id: *id.as_bytes(),
+        core: 0,
+        part: 0,
+    };
+    let mut bytes = Vec::new();
+    entry::push(&mut bytes, &head, |out| out.extend_from_slice(text.as_bytes()));
+    bytes
 }
 
 fn parse(text: Option<&[u8]>) -> Option<(RowRef, Arc<Settings>)> {
@@ -148,6 +187,23 @@ fn parse(text: Option<&[u8]>) -> Option<(RowRef, Arc<Settings>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_does_not_grow_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::create(Some(folder.path())).unwrap();
+        let id = Uuid::from_u128(5);
+        let field = "x".repeat(2_000);
+        let config = json!({"application_id": "a", "authorization_user_id_field": field});
+        for version in 0..8_000 {
+            registry.add(id, version, &config).unwrap();
+        }
+        let bytes = folder.path().join(FILE_NAME).metadata().unwrap().len();
+        assert!(bytes <= FILE_BYTES_MAX, "{bytes} bytes");
+        let found = Registry::read(folder.path()).unwrap().known();
+        assert_eq!(found, registry.known());
+        assert!(found.len() == SETTINGS_MAX && found.keys().all(|row| row.version >= 6_976));
+    }
 
     #[test]
     fn settings_outlive_their_process() {

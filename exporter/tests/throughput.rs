@@ -20,6 +20,8 @@ use traffic::{Traffic, configure};
 
 /// CPU seconds of the exporter's thread.
 fn cpu_s() -> f64 {
+    // A thread names itself, a moment after it was made.
+    thread::sleep(Duration::from_millis(50));
     for task in fs::read_dir("/proc/self/task").unwrap() {
         let task = task.unwrap().path();
         if fs::read_to_string(task.join("comm")).unwrap().trim() == "tollgate-events" {

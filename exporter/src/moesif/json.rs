@@ -22,8 +22,8 @@ pub fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
 fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut rest = text;
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\')) {
-        let (plain, special) = rest.split_at(at);
+    loop {
+        let (plain, special) = rest.split_at(plain_len(rest));
         out.extend_from_slice(plain);
         let Some((&byte, behind)) = special.split_first() else { return };
         match byte {
@@ -39,7 +39,29 @@ fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
         }
         rest = behind;
     }
-    out.extend_from_slice(rest);
+}
+
+/// How many bytes at the beginning stand for themselves in a JSON string: neither a quote nor a
+/// backslash nor a control byte. Looks at eight at a time.
+fn plain_len(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    // A byte of `word` below `limit` borrows into its high bit, unless that was set.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
+    let is = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let mut at = 0;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
+        let special = below(word, 0x20) | is(word, b'"') | is(word, b'\\');
+        if special != 0 {
+            // The lowest mark is exact; borrows only make false ones above it.
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    let special = rest.iter().position(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\'));
+    at + special.unwrap_or(rest.len())
 }
 
 /// Whether the first byte that counts opens an object or an array: only such bodies are JSON to
@@ -279,6 +301,7 @@ impl Scan<'_> {
     /// The rest of a string, behind its opening quote.
     fn string(&mut self) -> Result<(), NotJson> {
         loop {
+            self.at += plain_len(self.text.get(self.at..).unwrap_or_default());
             match self.next()? {
                 b'"' => return Ok(()),
                 0..=0x1f => return Err(NotJson),
@@ -430,6 +453,17 @@ mod tests {
         let mut out = Vec::new();
         push_text(&mut out, b"a\"\\\n\x01\xff\xc3\xa9\x7f/");
         assert_eq!(String::from_utf8(out).unwrap(), "\"a\\\"\\\\\\n\\u0001\u{fffd}é\u{7f}/\"");
+    }
+
+    proptest! {
+        #[test]
+        fn eight_at_a_time_sees_what_one_at_a_time_sees(bytes in prop::collection::vec(
+            prop_oneof![any::<u8>(), Just(b'a'), Just(0x1f), Just(b'!')],
+            0..40,
+        )) {
+            let special = bytes.iter().position(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\'));
+            prop_assert_eq!(plain_len(&bytes), special.unwrap_or(bytes.len()));
+        }
     }
 
     fn any_json() -> impl Strategy<Value = serde_json::Value> {
