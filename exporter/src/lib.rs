@@ -98,7 +98,7 @@ pub struct Exporter {
     gauges: Vec<Gauge>,
     producers: Mutex<Vec<Option<Producer>>>,
     rings_fault: Option<String>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Adopts what dead processes have left, makes the rings and starts the thread.
@@ -147,7 +147,7 @@ pub fn start(plan: &ExporterPlan) -> io::Result<Exporter> {
         gauges,
         producers: Mutex::new(producers),
         rings_fault,
-        thread: Some(thread),
+        thread: Mutex::new(Some(thread)),
     })
 }
 
@@ -222,13 +222,15 @@ impl Exporter {
 
     /// Brings the rings into the journal, then tries to send for at most `rounds_ms`. The cores
     /// must have stopped. Nothing needs the network to be safe: with 0 this takes milliseconds.
-    pub fn stop(mut self, rounds_ms: u64) -> Sums {
+    /// A second call does nothing. Gives the last reading of the book.
+    pub fn stop(&self, rounds_ms: u64) -> Sums {
         self.end(rounds_ms);
         self.sums()
     }
 
-    fn end(&mut self, rounds_ms: u64) {
-        let Some(thread) = self.thread.take() else { return };
+    fn end(&self, rounds_ms: u64) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
         self.order(Order::Stop(rounds_ms));
         if thread.join().is_err() {
             log::error!(

@@ -7,10 +7,11 @@ mod collector;
 #[path = "common/traffic.rs"]
 mod traffic;
 
-use collector::Collector;
+use collector::{CUT, Collector};
 use exporter::{Exporter, ExporterPlan, Loss};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use traffic::{Traffic, configure};
@@ -25,11 +26,11 @@ fn start(prefix: &Path, cores: usize) -> Exporter {
 
 /// Watches the book while `work` runs: it must add up at every reading.
 fn while_adding_up(exporter: &Exporter, work: impl FnOnce()) -> u64 {
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let mut readings = 0;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 let sums = exporter.sums();
                 assert!(sums.add_up(), "{sums:?}");
                 readings += 1;
@@ -37,7 +38,7 @@ fn while_adding_up(exporter: &Exporter, work: impl FnOnce()) -> u64 {
             readings
         });
         work();
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         reader.join().unwrap()
     })
 }
@@ -387,4 +388,102 @@ fn two_processes_at_one_prefix_leave_each_other_alone() {
     collector.wait_for(200, 10);
     assert!(collector.accepted().values().all(|times| *times == 1));
     assert_eq!((first.stop(500).delivered, second.stop(500).delivered), (100, 100));
+}
+
+/// Between round trips of 100 ms many batches are on their way at once.
+#[test]
+fn a_far_collector_takes_thousands_a_second() {
+    let prefix = tempfile::tempdir().unwrap();
+    let collector = Collector::start();
+    collector.answer_by(Box::new(|_| {
+        thread::sleep(Duration::from_millis(100));
+        201
+    }));
+    let exporter = start(prefix.path(), 1);
+    let row = configure(&exporter, 1, &json!({"api_endpoint": collector.url}));
+    let mut producer = exporter.producer(0).unwrap();
+    let mut traffic = Traffic::new(row, 0);
+    (0..10_000).for_each(|_| drop(traffic.commit(&mut producer, "{}").unwrap()));
+    // One at a time this takes 20 s, and 40 s with half of each cycle closed.
+    collector.wait_for(10_000, 12);
+    assert!(collector.accepted().values().all(|times| *times == 1));
+}
+
+/// Answers that come too late, and connections that are cut: the same events again, under the same
+/// ids, and none of them lost.
+#[test]
+fn late_answers_and_cut_connections_lose_nothing() {
+    let prefix = tempfile::tempdir().unwrap();
+    let collector = Collector::start();
+    let posts = AtomicUsize::new(0);
+    collector.answer_by(Box::new(move |_| match posts.fetch_add(1, Ordering::Relaxed) {
+        0 | 3 => {
+            thread::sleep(Duration::from_millis(600));
+            201
+        }
+        1 | 4 => CUT,
+        _ => 201,
+    }));
+    let exporter = start(prefix.path(), 1);
+    let config = json!({"api_endpoint": collector.url, "send_timeout": 200});
+    let row = configure(&exporter, 1, &config);
+    let mut producer = exporter.producer(0).unwrap();
+    let mut traffic = Traffic::new(row, 0);
+    let ids: Vec<String> = (0..500).map(|_| traffic.commit(&mut producer, "{}").unwrap()).collect();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while exporter.sums().delivered < 500 {
+        assert!(Instant::now() < deadline, "{:?}", exporter.sums());
+        thread::sleep(Duration::from_millis(10));
+    }
+    let accepted = collector.accepted();
+    assert!(ids.iter().all(|id| accepted.contains_key(id)) && accepted.len() == 500);
+    assert!(accepted.values().any(|times| *times > 1), "a late answer is no answer");
+}
+
+/// A disk that refuses: nothing is lost, the rings hold what they can, and the book adds up.
+#[test]
+fn a_journal_that_cannot_be_written_holds_events_back() {
+    let prefix = tempfile::tempdir().unwrap();
+    let collector = Collector::start();
+    let exporter = start(prefix.path(), 1);
+    let row = configure(&exporter, 1, &json!({"api_endpoint": collector.url}));
+    let mut producer = exporter.producer(0).unwrap();
+    let mut traffic = Traffic::new(row, 0);
+    let (journal, away) = (prefix.path().join("journal"), prefix.path().join("away"));
+    std::fs::rename(&journal, &away).unwrap();
+    for _ in 0..50 {
+        (0..10).for_each(|_| drop(traffic.commit(&mut producer, "{}").unwrap()));
+        thread::sleep(Duration::from_millis(5));
+    }
+    let sums = exporter.sums();
+    assert!(sums.add_up());
+    assert_eq!((sums.received, sums.queued, sums.delivered), (500, 500, 0));
+    std::fs::rename(&away, &journal).unwrap();
+    collector.wait_for(500, 10);
+    assert!(collector.accepted().values().all(|times| *times == 1));
+    assert_eq!(exporter.stop(500).delivered, 500);
+}
+
+/// Rings that cannot lie in shared memory are said so and work.
+#[test]
+fn without_shared_memory_events_still_arrive() {
+    let prefix = tempfile::tempdir().unwrap();
+    let collector = Collector::start();
+    let ring_dir = prefix.path().join("no such directory");
+    let exporter = exporter::start(&ExporterPlan { ring_dir, ..plan(prefix.path(), 1) }).unwrap();
+    assert!(exporter.rings_fault().is_some());
+    let row = configure(&exporter, 1, &json!({"api_endpoint": collector.url}));
+    let mut producer = exporter.producer(0).unwrap();
+    let mut traffic = Traffic::new(row, 0);
+    (0..10).for_each(|_| drop(traffic.commit(&mut producer, "{}").unwrap()));
+    collector.wait_for(10, 10);
+}
+
+/// A prefix that cannot be written is one sentence, not a panic.
+#[test]
+fn an_unwritable_prefix_is_one_sentence() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let fault = exporter::start(&ExporterPlan::new(file.path().to_owned(), 1)).err().unwrap();
+    let text = fault.to_string();
+    assert!(text.starts_with("the event journal /") && !text.contains('\n'), "{text}");
 }

@@ -21,12 +21,15 @@ pub(crate) struct Post {
 
 pub(crate) type Answer = Box<dyn Fn(&[Value]) -> u16 + Send + Sync>;
 
+/// Instead of a status: the connection ends without an answer.
+pub(crate) const CUT: u16 = 0;
+
 /// The collector; lives until the test ends.
 pub(crate) struct Collector {
     pub(crate) url: String,
     pub(crate) posts: Mutex<Vec<Post>>,
     status: AtomicU16,
-    answer: Mutex<Option<Answer>>,
+    answer: Mutex<Option<Arc<Answer>>>,
     accepted: Mutex<HashMap<String, usize>>,
 }
 
@@ -57,7 +60,7 @@ impl Collector {
 
     /// Decides the status by the batch.
     pub(crate) fn answer_by(&self, answer: Answer) {
-        *self.answer.lock().unwrap() = Some(answer);
+        *self.answer.lock().unwrap() = Some(Arc::new(answer));
     }
 
     /// How often each transaction id was accepted.
@@ -83,7 +86,8 @@ impl Collector {
             let body =
                 if head.contains("content-encoding: deflate") { inflated(&body) } else { body };
             let events: Vec<Value> = serde_json::from_slice(&body).unwrap();
-            let by = self.answer.lock().unwrap().as_ref().map(|answer| answer(&events));
+            let answer = self.answer.lock().unwrap().clone();
+            let by = answer.map(|answer| answer(&events));
             let status = by.unwrap_or_else(|| self.status.load(Ordering::SeqCst));
             if status == 201 {
                 let mut accepted = self.accepted.lock().unwrap();
@@ -93,6 +97,9 @@ impl Collector {
                 }
             }
             self.posts.lock().unwrap().push(Post { head, events, status, at: Instant::now() });
+            if status == CUT {
+                return;
+            }
             let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\n{{}}");
             if stream.write_all(answer.as_bytes()).is_err() {
                 return;
