@@ -26,6 +26,10 @@ use crate::logs::{AccessLog, Logs, Side};
 
 mod http;
 
+/// How often an address in use is tried, and how long it rests between two tries.
+const PROBES_MAX: usize = 20;
+const PROBE_REST: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Most connections at one time; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1_024;
 /// Connections that may wait to be accepted, unless told: nginx's.
@@ -92,10 +96,22 @@ pub fn probe(settings: &Settings) -> Result<Vec<(SocketAddr, Listen)>, String> {
     let mut found = Vec::new();
     for listen in settings.listen("proxy_listen") {
         let address = resolve("proxy_listen", &listen)?;
-        drop(bound("proxy_listen", address, &listen)?);
+        drop(bound_soon("proxy_listen", address, &listen)?);
         found.push((address, listen));
     }
     Ok(found)
+}
+
+/// A process that was killed may hold its sockets for a moment longer: the kernel takes an io_uring
+/// apart behind it. So an address in use is tried again for a while.
+fn bound_soon(name: &str, address: SocketAddr, listen: &Listen) -> Result<TcpListener, String> {
+    for _ in 1..PROBES_MAX {
+        match bound(name, address, listen) {
+            Err(why) if why.ends_with("already in use") => std::thread::sleep(PROBE_REST),
+            ended => return ended,
+        }
+    }
+    bound(name, address, listen)
 }
 
 fn resolve(name: &str, listen: &Listen) -> Result<SocketAddr, String> {

@@ -104,7 +104,9 @@ impl Gateway {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.child = spawn(&self.env);
-        assert!(self.wait(), "the gateway starts again");
+        let waited = self.wait();
+        let said = std::fs::read_to_string(self.prefix.path().join("stderr"));
+        assert!(waited, "the gateway starts again: {said:?}");
     }
 
     /// Asks it to end, and waits until it has.
@@ -159,9 +161,16 @@ fn spawn(env: &[(String, String)]) -> Child {
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(words(env))
         .spawn()
         .expect("the program runs")
+}
+
+/// A file under the prefix takes what the program says, so that a failed start tells why.
+fn words(env: &[(String, String)]) -> Stdio {
+    let prefix = env.iter().find(|(name, _)| name == "KONG_PREFIX").map(|(_, value)| value);
+    let file = std::path::Path::new(prefix.unwrap()).join("stderr");
+    Stdio::from(std::fs::File::options().create(true).append(true).open(file).unwrap())
 }
 
 impl Drop for Gateway {
