@@ -1,6 +1,6 @@
 # What people and CI type. Every target is one or two plain cargo commands.
 
-.PHONY: run build test tidy bench load compare deep loom fmt
+.PHONY: run build test tidy bench load compare deep loom fuzz fmt
 
 # The gateway in the foreground: proxy on 8000 and 8443, Admin API on 127.0.0.1:8001.
 # Its database and logs are in .tollgate; Kong's own default is /usr/local/kong.
@@ -37,8 +37,18 @@ load: build
 loom:
 	LOOM_MAX_PREEMPTIONS=8 cargo test -p runtime ring::tests::model
 
-# Everything that takes minutes: ignored tests, more seeds, loom.
-deep: loom
+# Seconds that each fuzz target runs.
+FUZZ_S ?= 60
+
+# Random bytes against the HTTP codec; needs g++ for libFuzzer. A crash leaves its input in target/.
+fuzz:
+	cd runtime/fuzz && cargo build --release && for name in head response chunks fields; do \
+		mkdir -p target/corpus/$$name && cargo run --release --bin $$name -- \
+			target/corpus/$$name seeds/$$name -dict=http.dict -max_len=1024 \
+			-max_total_time=$(FUZZ_S) -artifact_prefix=target/ || exit 1; done
+
+# Everything that takes minutes: ignored tests, more seeds, loom, fuzzing.
+deep: loom fuzz
 	cargo test --workspace -- --ignored
 
 fmt:
