@@ -7,20 +7,21 @@
 //! modules, recorded answers.
 
 use crate::fault::Side;
-use runtime::http::head::{Known, Response, Version};
+use runtime::http::head::{Fields, Known, Response, Version};
 use runtime::http::write;
+use smallvec::SmallVec;
 use uuid::Uuid;
 
-/// Types that get `; charset=UTF-8` where they have no parameter.
+/// Types that get `; charset=UTF-8` where they have no parameter, without and with it.
 ///
 /// Source: nginx `charset_types` (default), Kong's `charset UTF-8`.
-const CHARSET_TYPES: [&str; 6] = [
-    "text/html",
-    "text/plain",
-    "text/xml",
-    "application/javascript",
-    "text/vnd.wap.wml",
-    "application/rss+xml",
+const CHARSET_TYPES: [(&str, &str); 6] = [
+    ("text/html", "text/html; charset=UTF-8"),
+    ("text/plain", "text/plain; charset=UTF-8"),
+    ("text/xml", "text/xml; charset=UTF-8"),
+    ("application/javascript", "application/javascript; charset=UTF-8"),
+    ("text/vnd.wap.wml", "text/vnd.wap.wml; charset=UTF-8"),
+    ("application/rss+xml", "application/rss+xml; charset=UTF-8"),
 ];
 
 /// Which lines of its own the gateway shows: the setting `headers`.
@@ -140,44 +141,77 @@ pub fn arrive(response: &mut Response, shown: Shown) {
 
 /// Lines by which an upstream steers nginx; nginx never passes them on.
 fn is_for_nginx(name: &[u8]) -> bool {
-    let begins = |start: &str| {
-        name.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start.as_bytes()))
-    };
     matches!(name.first(), Some(b'x' | b'X'))
-        && (begins("x-accel-") || name.eq_ignore_ascii_case(b"x-pad"))
+        && (begins(name, "x-accel-") || name.eq_ignore_ascii_case(b"x-pad"))
 }
 
 /// Adds the gateway's own lines. After the plugins.
 pub fn leave(response: &mut Response, leaving: &Leaving<'_>) {
-    let shown = leaving.shown;
     add_charset(response);
+    let fields = &mut response.fields;
+    let has = Has::of(fields);
     let mut number = itoa::Buffer::new();
-    let mut latency = |response: &mut Response, bit, name, ms: u64| {
-        if shown.has(bit) {
-            response.fields.set(name, number.format(ms));
+    let mut latency = |fields: &mut Fields, bit, name, ms: u64| {
+        if leaving.shown.has(bit) {
+            put(fields, has.kong, name, number.format(ms));
         }
     };
     let times = leaving.latencies;
     if leaving.side == Side::Upstream {
-        latency(response, Shown::UPSTREAM_LATENCY, "X-Kong-Upstream-Latency", times.upstream_ms);
-        latency(response, Shown::PROXY_LATENCY, "X-Kong-Proxy-Latency", times.proxy_ms);
-        if shown.has(Shown::VIA) {
-            add_via(response, leaving);
+        latency(fields, Shown::UPSTREAM_LATENCY, "X-Kong-Upstream-Latency", times.upstream_ms);
+        latency(fields, Shown::PROXY_LATENCY, "X-Kong-Proxy-Latency", times.proxy_ms);
+        if leaving.shown.has(Shown::VIA) {
+            add_via(fields, has.via, leaving);
         }
-        if shown.has(Shown::SERVER) && !response.fields.contains("server") {
-            response.fields.add("Server", leaving.product);
+        if leaving.shown.has(Shown::SERVER) && !has.server {
+            fields.add("Server", leaving.product);
         }
     } else {
-        latency(response, Shown::RESPONSE_LATENCY, "X-Kong-Response-Latency", times.response_ms);
-        if shown.has(Shown::SERVER) {
-            response.fields.set("Server", leaving.product);
-        } else {
-            response.fields.remove("server");
+        latency(fields, Shown::RESPONSE_LATENCY, "X-Kong-Response-Latency", times.response_ms);
+        if leaving.shown.has(Shown::SERVER) {
+            put(fields, has.server, "Server", leaving.product);
+        } else if has.server {
+            fields.remove("server");
         }
     }
-    if shown.has(Shown::REQUEST_ID) {
-        response.fields.set("X-Kong-Request-Id", leaving.id);
+    if leaving.shown.has(Shown::REQUEST_ID) {
+        put(fields, has.kong, "X-Kong-Request-Id", leaving.id);
     }
+}
+
+/// Which of our lines the answer has already: seldom any, and then nothing must be searched.
+#[derive(Default)]
+struct Has {
+    via: bool,
+    server: bool,
+    kong: bool,
+}
+
+impl Has {
+    fn of(fields: &Fields) -> Self {
+        let mut has = Self::default();
+        for (name, _) in fields.iter() {
+            match (name.len(), name.first().map_or(0, |byte| byte | 0x20)) {
+                (3, b'v') => has.via |= name.eq_ignore_ascii_case(b"via"),
+                (6, b's') => has.server |= name.eq_ignore_ascii_case(b"server"),
+                (8.., b'x') => has.kong |= begins(name, "x-kong-"),
+                _ => {}
+            }
+        }
+        has
+    }
+}
+
+fn put(fields: &mut Fields, replace: bool, name: &str, value: &str) {
+    if replace {
+        fields.set(name, value);
+    } else {
+        fields.add(name, value);
+    }
+}
+
+fn begins(name: &[u8], start: &str) -> bool {
+    name.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start.as_bytes()))
 }
 
 /// Tells which route and service were found, where `allow_debug_header` is on and the client sent
@@ -202,25 +236,30 @@ pub fn add_found(
 
 fn add_charset(response: &mut Response) {
     let Some(kind) = response.fields.get("content-type") else { return };
-    if let Some(kind) = CHARSET_TYPES.iter().find(|text| kind.eq_ignore_ascii_case(text.as_bytes()))
-    {
-        response.fields.set("Content-Type", [kind, "; charset=UTF-8"].concat());
+    let mut types = CHARSET_TYPES.iter();
+    if let Some((_, with)) = types.find(|(text, _)| kind.eq_ignore_ascii_case(text.as_bytes())) {
+        response.fields.set("Content-Type", with);
     }
 }
 
-fn add_via(response: &mut Response, leaving: &Leaving<'_>) {
-    let version = match leaving.upstream_version {
-        Version::H2 => "2 ",
-        _ => "1.1 ",
-    };
-    let mut via = Vec::with_capacity(64);
-    for value in response.fields.all("via") {
-        via.extend_from_slice(value);
-        via.extend_from_slice(b", ");
+fn add_via(fields: &mut Fields, before: bool, leaving: &Leaving<'_>) {
+    let mut via = SmallVec::<[u8; 128]>::new();
+    if before {
+        for value in fields.all("via") {
+            via.extend_from_slice(value);
+            via.extend_from_slice(b", ");
+        }
     }
-    via.extend_from_slice(version.as_bytes());
+    via.extend_from_slice(match leaving.upstream_version {
+        Version::H2 => b"2 ",
+        _ => &b"1.1 "[..],
+    });
     via.extend_from_slice(leaving.product.as_bytes());
-    response.fields.set("Via", via);
+    if before {
+        fields.set("Via", via);
+    } else {
+        fields.add("Via", via);
+    }
 }
 
 #[cfg(test)]
