@@ -560,8 +560,13 @@ where
     S: Fn(Accepted) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let mut log_us = 0;
+    let (mut log_us, mut burst) = (0, 0);
     loop {
+        burst += 1;
+        if burst % io::ACCEPTS_MAX == 0 {
+            // A full queue of clients must not hold up those that are being served.
+            io::yield_now().await;
+        }
         let next = {
             let mut accept = pin!(listener.accept());
             let mut drained = pin!(core.until(|inner| inner.order.get() != Order::Run));

@@ -5,8 +5,8 @@
 //!                   └──► Writer ─ write(pages) ─ shutdown() ─►  at most one operation in flight
 //!                          └── closer() ──► Closer: ends both at once, from anywhere on the core
 //! ```
-//! Which driver is underneath (`io/monoio.rs` with io_uring or epoll, `io/script.rs` without a
-//! kernel) is decided when the core starts; above this file nobody can tell.
+//! Which driver is underneath (`io/monoio.rs` with io_uring, `io/epoll.rs`, `io/script.rs` without
+//! a kernel) is decided when the core starts; above this file nobody can tell.
 //!
 //! Rules that the drivers rely on: a read that was begun is awaited to its end (`readable` may be
 //! dropped, it holds no buffer); the same holds for a write; whoever does not want to wait any
@@ -14,14 +14,16 @@
 //! may be dropped: it only waits for writability.
 
 mod bell;
+mod epoll;
 mod monoio;
 pub mod script;
+mod socket;
 
 use crate::buffers::{Page, Pages};
 use crate::clock;
 use std::cell::Cell;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -166,11 +168,46 @@ impl Drop for OnCore {
 /// When the chosen driver cannot be built, or a core runs on this thread already. With
 /// `IoChoice::Auto` io_uring's refusal is no error: epoll runs instead.
 pub fn block_on_core<T>(choice: IoChoice, future: impl Future<Output = T>) -> Result<T> {
-    monoio::block_on(choice, async {
+    let core = async {
         clock::begin_cached();
         spawn(clock::tick_forever());
         future.await
+    };
+    let refused = match choice {
+        IoChoice::Epoll => None,
+        IoChoice::Auto | IoChoice::IoUring => match monoio::build() {
+            Ok(ring) => {
+                log::info!("this core runs on io_uring");
+                return monoio::block_on(ring, core);
+            }
+            Err(error) => Some(error),
+        },
+    };
+    match (choice, refused) {
+        (IoChoice::IoUring, Some(error)) => {
+            let words = format!("the kernel refuses io_uring: {error}");
+            return Err(Error::new(error.kind(), words));
+        }
+        (_, Some(error)) => log::info!("this core runs on epoll; io_uring is refused: {error}"),
+        (_, None) => log::info!("this core runs on epoll"),
+    }
+    epoll::block_on(core)
+}
+
+/// Lets every other task of this core that can move do so first.
+pub async fn yield_now() {
+    // Not by waking itself: monoio puts a task that was woken while it moved in front of all
+    // others. A task of its own goes to the end of the queue, and so does whom it wakes.
+    let mut asked = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut asked, true) {
+            return Poll::Ready(());
+        }
+        let waker = cx.waker().clone();
+        spawn(async move { waker.wake() });
+        Poll::Pending
     })
+    .await;
 }
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
@@ -183,10 +220,11 @@ pub fn panics() -> u64 {
 /// Starts a task on this core. A panic ends the task alone: it is logged and counted.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
     let guarded = Guarded { task };
-    if on_script() {
-        script::Script::spawn(guarded);
-    } else {
-        monoio::Monoio::spawn(guarded);
+    match kind() {
+        Some(IoKind::IoUring) => monoio::Monoio::spawn(guarded),
+        Some(IoKind::Epoll) => epoll::Epoll::spawn(guarded),
+        Some(IoKind::Script) => script::Script::spawn(guarded),
+        None => log::error!("a task was to be started where no core runs"),
     }
 }
 
@@ -215,10 +253,10 @@ impl<F: Future<Output = ()>> Future for Guarded<F> {
 
 /// Waits `ms` milliseconds with a timer of the driver's own.
 pub(crate) async fn pause(ms: u64) {
-    if on_script() {
-        script::Script::pause(ms).await;
-    } else {
-        monoio::Monoio::pause(ms).await;
+    match kind() {
+        Some(IoKind::IoUring) => monoio::Monoio::pause(ms).await,
+        Some(IoKind::Epoll) => epoll::Epoll::pause(ms).await,
+        Some(IoKind::Script) | None => script::Script::pause(ms).await,
     }
 }
 
@@ -253,6 +291,7 @@ pub struct Reader(ReaderOf);
 
 enum ReaderOf {
     Monoio(monoio::Reader),
+    Epoll(epoll::Reader),
     Script(script::Reader),
 }
 
@@ -261,6 +300,7 @@ pub struct Writer(WriterOf);
 
 enum WriterOf {
     Monoio(monoio::Writer),
+    Epoll(epoll::Writer),
     Script(script::Writer),
 }
 
@@ -272,6 +312,7 @@ pub struct Closer(CloserOf);
 #[derive(Clone)]
 enum CloserOf {
     Monoio(monoio::Closer),
+    Epoll(epoll::Closer),
     Script(script::Closer),
     Nothing,
 }
@@ -281,6 +322,7 @@ pub struct Listener(ListenerOf);
 
 enum ListenerOf {
     Monoio(monoio::Listener),
+    Epoll(epoll::Listener),
     Script(script::Listener),
 }
 
@@ -291,12 +333,11 @@ impl Reader {
     /// # Errors
     /// Those of the connection; most show up in the read that follows.
     pub async fn readable(&mut self) -> Result<()> {
-        let result = match &mut self.0 {
+        match &mut self.0 {
             ReaderOf::Monoio(reader) => monoio::Monoio::readable(reader).await,
+            ReaderOf::Epoll(reader) => epoll::Epoll::readable(reader).await,
             ReaderOf::Script(reader) => script::Script::readable(reader).await,
-        };
-        clock::refresh();
-        result
+        }
     }
 
     /// Appends what has come in (at least one byte, at most the page's spare room) to `page`;
@@ -308,12 +349,11 @@ impl Reader {
         if page.spare_len() == 0 {
             return (Err(ErrorKind::InvalidInput.into()), page);
         }
-        let done = match &mut self.0 {
+        match &mut self.0 {
             ReaderOf::Monoio(reader) => monoio::Monoio::read(reader, page).await,
+            ReaderOf::Epoll(reader) => epoll::Epoll::read(reader, page).await,
             ReaderOf::Script(reader) => script::Script::read(reader, page).await,
-        };
-        clock::refresh();
-        done
+        }
     }
 
     /// Whether nothing has come that was not read: no bytes, no end. One call to the kernel, for a
@@ -321,7 +361,8 @@ impl Reader {
     pub fn is_quiet(&self) -> bool {
         match &self.0 {
             ReaderOf::Monoio(reader) => reader.is_quiet(),
-            ReaderOf::Script(_) => true,
+            ReaderOf::Epoll(reader) => reader.is_quiet(),
+            ReaderOf::Script(reader) => reader.is_quiet(),
         }
     }
 
@@ -332,6 +373,7 @@ impl Reader {
     pub fn local_addr(&self) -> Result<SocketAddr> {
         match &self.0 {
             ReaderOf::Monoio(reader) => reader.local_addr(),
+            ReaderOf::Epoll(reader) => reader.local_addr(),
             ReaderOf::Script(reader) => reader.local_addr(),
         }
     }
@@ -340,6 +382,7 @@ impl Reader {
     pub fn closer(&self) -> Closer {
         Closer(match &self.0 {
             ReaderOf::Monoio(reader) => CloserOf::Monoio(reader.closer()),
+            ReaderOf::Epoll(reader) => CloserOf::Epoll(reader.closer()),
             ReaderOf::Script(reader) => CloserOf::Script(reader.closer()),
         })
     }
@@ -354,6 +397,7 @@ impl Writer {
     pub async fn write(&mut self, pages: Pages) -> Result<()> {
         match &mut self.0 {
             WriterOf::Monoio(writer) => monoio::Monoio::write(writer, pages).await,
+            WriterOf::Epoll(writer) => epoll::Epoll::write(writer, pages).await,
             WriterOf::Script(writer) => script::Script::write(writer, pages).await,
         }
     }
@@ -365,6 +409,7 @@ impl Writer {
     pub async fn shutdown(&mut self) -> Result<()> {
         match &mut self.0 {
             WriterOf::Monoio(writer) => monoio::Monoio::shutdown(writer),
+            WriterOf::Epoll(writer) => epoll::Epoll::shutdown(writer),
             WriterOf::Script(writer) => script::Script::shutdown(writer),
         }
     }
@@ -373,6 +418,7 @@ impl Writer {
     pub fn closer(&self) -> Closer {
         Closer(match &self.0 {
             WriterOf::Monoio(writer) => CloserOf::Monoio(writer.closer()),
+            WriterOf::Epoll(writer) => CloserOf::Epoll(writer.closer()),
             WriterOf::Script(writer) => CloserOf::Script(writer.closer()),
         })
     }
@@ -389,6 +435,7 @@ impl Closer {
     pub fn close(&self) {
         match &self.0 {
             CloserOf::Monoio(closer) => closer.close(),
+            CloserOf::Epoll(closer) => closer.close(),
             CloserOf::Script(closer) => closer.close(),
             CloserOf::Nothing => {}
         }
@@ -402,9 +449,8 @@ impl Listener {
     /// When the driver refuses it, or no core runs on this thread.
     pub fn new(socket: std::net::TcpListener) -> Result<Self> {
         match kind() {
-            Some(IoKind::IoUring | IoKind::Epoll) => {
-                Ok(Self(ListenerOf::Monoio(monoio::Listener::new(socket)?)))
-            }
+            Some(IoKind::IoUring) => Ok(Self(ListenerOf::Monoio(monoio::Listener::new(socket)?))),
+            Some(IoKind::Epoll) => Ok(Self(ListenerOf::Epoll(epoll::Listener::new(socket)?))),
             _ => Err(Error::other("no core with a kernel runs on this thread")),
         }
     }
@@ -413,6 +459,7 @@ impl Listener {
     pub fn local_addr(&self) -> SocketAddr {
         match &self.0 {
             ListenerOf::Monoio(listener) => listener.local_addr(),
+            ListenerOf::Epoll(listener) => listener.local_addr(),
             ListenerOf::Script(listener) => listener.local_addr(),
         }
     }
@@ -427,6 +474,10 @@ impl Listener {
             ListenerOf::Monoio(listener) => {
                 let (reader, writer, peer) = monoio::Monoio::accept(listener).await?;
                 Ok((Reader(ReaderOf::Monoio(reader)), Writer(WriterOf::Monoio(writer)), peer))
+            }
+            ListenerOf::Epoll(listener) => {
+                let (reader, writer, peer) = epoll::Epoll::accept(listener).await?;
+                Ok((Reader(ReaderOf::Epoll(reader)), Writer(WriterOf::Epoll(writer)), peer))
             }
             ListenerOf::Script(listener) => {
                 let (reader, writer, peer) = script::Script::accept(listener).await?;
@@ -449,15 +500,21 @@ pub fn listen(addr: SocketAddr) -> Result<Listener> {
 }
 
 async fn connect_to(to: &Target<'_>, options: &ConnectOptions) -> Result<(Reader, Writer)> {
-    let halves = if on_script() {
-        let (reader, writer) = script::Script::connect(to, options).await?;
-        (Reader(ReaderOf::Script(reader)), Writer(WriterOf::Script(writer)))
-    } else {
-        let (reader, writer) = monoio::Monoio::connect(to, options).await?;
-        (Reader(ReaderOf::Monoio(reader)), Writer(WriterOf::Monoio(writer)))
-    };
-    clock::refresh();
-    Ok(halves)
+    match kind() {
+        Some(IoKind::IoUring) => {
+            let (reader, writer) = monoio::Monoio::connect(to, options).await?;
+            Ok((Reader(ReaderOf::Monoio(reader)), Writer(WriterOf::Monoio(writer))))
+        }
+        Some(IoKind::Epoll) => {
+            let (reader, writer) = epoll::Epoll::connect(to, options).await?;
+            Ok((Reader(ReaderOf::Epoll(reader)), Writer(WriterOf::Epoll(writer))))
+        }
+        Some(IoKind::Script) => {
+            let (reader, writer) = script::Script::connect(to, options).await?;
+            Ok((Reader(ReaderOf::Script(reader)), Writer(WriterOf::Script(writer))))
+        }
+        None => Err(Error::other("no core runs on this thread")),
+    }
 }
 
 /// Opens a TCP connection with `TCP_NODELAY`. May be dropped: `clock::within` gives it a deadline.
@@ -483,9 +540,13 @@ pub async fn connect_unix(path: &Path) -> Result<(Reader, Writer)> {
 /// When the driver refuses it, or no core runs on this thread.
 pub fn adopt(socket: std::os::fd::OwnedFd) -> Result<(Reader, Writer)> {
     match kind() {
-        Some(IoKind::IoUring | IoKind::Epoll) => {
+        Some(IoKind::IoUring) => {
             let (reader, writer) = monoio::adopt(socket)?;
             Ok((Reader(ReaderOf::Monoio(reader)), Writer(WriterOf::Monoio(writer))))
+        }
+        Some(IoKind::Epoll) => {
+            let (reader, writer) = epoll::adopt(socket)?;
+            Ok((Reader(ReaderOf::Epoll(reader)), Writer(WriterOf::Epoll(writer))))
         }
         _ => Err(Error::other("no core with a kernel runs on this thread")),
     }

@@ -330,10 +330,16 @@ impl<Q, A> Desk<Q, A> {
 
     /// Waits for the next question on an ordinary thread, at most `ms` milliseconds.
     pub fn next_blocking(&self, ms: u32) -> Option<Asked<Q, A>> {
-        self.try_next().or_else(|| {
-            self.bell.wait_blocking(ms);
-            self.try_next()
-        })
+        let until_us = clock::now_us() + u64::from(ms) * 1_000;
+        loop {
+            let next = self.try_next();
+            let left_us = until_us.saturating_sub(clock::now_us());
+            if next.is_some() || left_us == 0 {
+                return next;
+            }
+            // May end early, by the ring of a question that was taken before it was rung for.
+            self.bell.wait_blocking(left_us.div_ceil(1_000) as u32);
+        }
     }
 }
 

@@ -5,10 +5,10 @@
 //! only look at the flag. The eventfd is polled like a socket and read without blocking: monoio's
 //! own files would block the whole core on epoll.
 
-use super::{Error, ErrorKind, IoKind, Result, kind, monoio, script};
+use super::{Error, ErrorKind, IoKind, Result, epoll, kind, monoio, script};
 use rustix::event::{EventfdFlags, eventfd};
 use std::future::poll_fn;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::unix::AsyncFd;
@@ -46,8 +46,13 @@ impl Bell {
         self.0.rung.load(Ordering::Acquire)
     }
 
+    /// What is readable while it is rung.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+
     /// Makes the bell ready to be rung again. Look into the queues after it, never before.
-    fn hush(&self) {
+    pub(super) fn hush(&self) {
         let _ = rustix::io::read(&self.0.fd, &mut [0_u8; 8]);
         self.0.rung.swap(false, Ordering::AcqRel);
     }
@@ -57,11 +62,13 @@ impl Bell {
     /// # Errors
     /// When descriptors have run out or no core runs on this thread.
     pub fn listen_on_core(&self) -> Result<CoreEar> {
-        if kind().is_none() {
-            return Err(ErrorKind::Unsupported.into());
-        }
-        let on_kernel = kind() != Some(IoKind::Script);
-        let poll = on_kernel.then(|| monoio::Pollable::new(self.0.fd.try_clone()?)).transpose()?;
+        let fd = || self.0.fd.try_clone();
+        let poll = match kind() {
+            Some(IoKind::IoUring) => PollOf::Monoio(monoio::Pollable::new(fd()?)?),
+            Some(IoKind::Epoll) => PollOf::Epoll(epoll::Pollable::new(fd()?)?),
+            Some(IoKind::Script) => PollOf::Script,
+            None => return Err(ErrorKind::Unsupported.into()),
+        };
         Ok(CoreEar { bell: self.clone(), poll })
     }
 
@@ -95,8 +102,14 @@ impl Bell {
 /// The listening side on a core.
 pub struct CoreEar {
     bell: Bell,
-    /// Absent where there is no kernel to poll.
-    poll: Option<monoio::Pollable>,
+    poll: PollOf,
+}
+
+enum PollOf {
+    Monoio(monoio::Pollable),
+    Epoll(epoll::Pollable),
+    /// No kernel, no descriptor.
+    Script,
 }
 
 impl CoreEar {
@@ -104,8 +117,9 @@ impl CoreEar {
     pub async fn heard(&mut self) {
         match &mut self.poll {
             // A fault of the poll cannot be told from a ring: both make the caller look.
-            Some(poll) => drop(poll.readable().await),
-            None => poll_fn(|cx| script::bell_rung(&self.bell, cx.waker())).await,
+            PollOf::Monoio(poll) => drop(poll.readable().await),
+            PollOf::Epoll(poll) => poll.readable().await,
+            PollOf::Script => poll_fn(|cx| script::bell_rung(&self.bell, cx.waker())).await,
         }
         self.bell.hush();
     }

@@ -1,68 +1,42 @@
-//! The driver on monoio 0.2.4: io_uring, or epoll where the kernel refuses it.
+//! The driver on monoio 0.2.4 with io_uring; where the kernel refuses it, `epoll.rs` takes over.
 //!
 //! Written around what monoio 0.2.4 does:
-//! - Its fusion driver panics when locked memory runs out: the driver is chosen here, with epoll
-//!   for every refusal.
+//! - Its fusion driver panics when locked memory runs out: the driver is chosen by `io`, which
+//!   takes every refusal for an answer.
 //! - A cancelled accept or connect leaks a descriptor: both are only waits for readiness here,
 //!   followed by a call that cannot block.
-//! - A socket's first write on epoll would wait a turn for its readiness to be told: the call is
-//!   tried first, and `writable` awaited only when it would block.
-//! - A non-blocking socket makes io_uring answer EAGAIN instead of waiting: sockets are blocking
-//!   there and non-blocking on epoll.
+//! - A non-blocking socket makes io_uring answer EAGAIN instead of waiting: connected sockets are
+//!   blocking.
 //! - Dropping its write half costs a shutdown(2): the halves are our own.
 
-use super::{ConnectOptions, Driver, IoChoice, IoKind, OnCore, Peer, Target, URING_ENTRIES};
+use super::{ConnectOptions, Driver, IoKind, OnCore, Peer, Target, URING_ENTRIES, socket};
 use crate::buffers::{self, Page, Pages, Piece};
+use crate::clock;
 use ::monoio::buf::{IoBuf, IoBufMut, IoVecBuf};
 use ::monoio::io::{AsyncReadRent, AsyncWriteRent};
 use ::monoio::net::TcpStream;
-use ::monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
-use rustix::net::RecvFlags;
-use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
+use ::monoio::time::TimeDriver;
+use ::monoio::{IoUringDriver, RuntimeBuilder};
+use rustix::net::Shutdown;
 use std::cell::{RefCell, UnsafeCell};
 use std::future::Future;
-use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::io::{ErrorKind, Result};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-/// Vectors that a writer hands to the kernel at once; IOV_MAX is 1,024.
-const SLICES_MAX: usize = 64;
-/// Free lists of vectors that a core keeps.
-const SLICE_LISTS_MAX: usize = 64;
+/// Jobs that a core keeps for later writes.
+const JOBS_KEPT_MAX: usize = 64;
 
 /// monoio under a core.
 pub(super) struct Monoio;
 
-/// Runs `future` on this thread, on the driver that `choice` allows.
-pub(super) fn block_on<T>(choice: IoChoice, future: impl Future<Output = T>) -> Result<T> {
-    let refused = match choice {
-        IoChoice::Epoll => None,
-        IoChoice::Auto | IoChoice::IoUring => match build_uring() {
-            Ok(mut runtime) => {
-                let _core = OnCore::enter(IoKind::IoUring)?;
-                log::info!("this core runs on io_uring");
-                return Ok(runtime.block_on(future));
-            }
-            Err(error) => Some(error),
-        },
-    };
-    if let (IoChoice::IoUring, Some(error)) = (choice, &refused) {
-        return Err(Error::new(error.kind(), format!("the kernel refuses io_uring: {error}")));
-    }
-    let mut runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
-    let _core = OnCore::enter(IoKind::Epoll)?;
-    match refused {
-        Some(error) => log::info!("this core runs on epoll; io_uring was refused: {error}"),
-        None => log::info!("this core runs on epoll"),
-    }
-    Ok(runtime.block_on(future))
-}
+/// A runtime on a ring of its own.
+pub(super) type Ring = ::monoio::Runtime<TimeDriver<IoUringDriver>>;
 
-type UringRuntime = ::monoio::Runtime<::monoio::time::TimeDriver<IoUringDriver>>;
-
-fn build_uring() -> Result<UringRuntime> {
+/// Makes the ring of this thread, as the kernel allows it.
+pub(super) fn build() -> Result<Ring> {
     let mut builder = io_uring::IoUring::builder();
     builder.setup_single_issuer().setup_defer_taskrun();
     RuntimeBuilder::<IoUringDriver>::new()
@@ -72,19 +46,23 @@ fn build_uring() -> Result<UringRuntime> {
         .build()
 }
 
+/// Runs `future` on this thread until it is done.
+pub(super) fn block_on<T>(mut ring: Ring, future: impl Future<Output = T>) -> Result<T> {
+    let _core = OnCore::enter(IoKind::IoUring)?;
+    Ok(ring.block_on(future))
+}
+
 /// One connected socket, shared by its two halves.
 struct Socket {
     /// Only `reading` and `writing` take it mutably.
     stream: UnsafeCell<TcpStream>,
-    epoll: bool,
 }
 
 impl Socket {
     fn new(fd: OwnedFd) -> Result<Rc<Self>> {
         // Not only for TCP: what monoio does with it suits every stream socket.
         let stream = TcpStream::from_std(std::net::TcpStream::from(fd))?;
-        let epoll = super::kind() == Some(IoKind::Epoll);
-        Ok(Rc::new(Self { stream: UnsafeCell::new(stream), epoll }))
+        Ok(Rc::new(Self { stream: UnsafeCell::new(stream) }))
     }
 
     fn stream(&self) -> &TcpStream {
@@ -142,14 +120,11 @@ impl Reader {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let looked = rustix::net::recv(self.0.fd(), &mut [0_u8; 1], flags);
-        matches!(looked, Err(rustix::io::Errno::AGAIN))
+        socket::is_quiet(self.0.fd())
     }
 
     pub(super) fn local_addr(&self) -> Result<SocketAddr> {
-        let addr = rustix::net::getsockname(self.0.fd())?;
-        SocketAddr::try_from(addr).map_err(|_| ErrorKind::Unsupported.into())
+        socket::local_addr(self.0.fd())
     }
 }
 
@@ -168,9 +143,9 @@ impl Closer {
     }
 }
 
-/// Both halves of a connected socket; blocking or not is set as the driver needs it.
+/// Both halves of a connected socket.
 pub(super) fn adopt(fd: OwnedFd) -> Result<(Reader, Writer)> {
-    rustix::io::ioctl_fionbio(&fd, super::kind() == Some(IoKind::Epoll))?;
+    rustix::io::ioctl_fionbio(&fd, false)?;
     let socket = Socket::new(fd)?;
     Ok((Reader(Rc::clone(&socket)), Writer(socket)))
 }
@@ -188,34 +163,23 @@ impl Pollable {
     }
 }
 
-/// A listening socket, non-blocking on both drivers: accept(2) is called when it is readable.
+/// A listening socket, non-blocking: accept(2) is called when it is readable.
 pub(super) struct Listener {
-    listener: ::monoio::net::TcpListener,
+    listener: std::net::TcpListener,
+    poll: Pollable,
     addr: SocketAddr,
-    /// Accepted in this turn without a wait.
-    burst: usize,
 }
 
 impl Listener {
-    pub(super) fn new(socket: std::net::TcpListener) -> Result<Self> {
-        let addr = socket.local_addr()?;
-        socket.set_nonblocking(true)?;
-        let listener = ::monoio::net::TcpListener::from_std(socket)?;
-        Ok(Self { listener, addr, burst: 0 })
+    pub(super) fn new(listener: std::net::TcpListener) -> Result<Self> {
+        let addr = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let poll = Pollable::new(listener.try_clone()?.into())?;
+        Ok(Self { listener, poll, addr })
     }
 
-    pub(super) fn local_addr(&self) -> SocketAddr {
+    pub(super) const fn local_addr(&self) -> SocketAddr {
         self.addr
-    }
-
-    fn try_accept(&self) -> Result<(OwnedFd, SocketAddr)> {
-        let mut flags = rustix::net::SocketFlags::CLOEXEC;
-        if super::kind() == Some(IoKind::Epoll) {
-            flags |= rustix::net::SocketFlags::NONBLOCK;
-        }
-        let (fd, addr) = rustix::net::acceptfrom_with(borrow(&self.listener), flags)?;
-        let addr = addr.and_then(|addr| SocketAddr::try_from(addr).ok());
-        Ok((fd, addr.ok_or(ErrorKind::ConnectionAborted)?))
     }
 }
 
@@ -226,65 +190,68 @@ impl Driver for Monoio {
 
     async fn accept(listener: &mut Listener) -> Result<(Reader, Writer, Peer)> {
         loop {
-            if listener.burst == 0 {
-                listener.listener.readable(false).await?;
-            }
-            match listener.try_accept() {
+            match socket::accept_now(&listener.listener, true) {
                 Ok((fd, addr)) => {
-                    listener.burst = (listener.burst + 1) % super::ACCEPTS_MAX;
-                    // A client that is gone already is its reader's business.
-                    let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
+                    clock::refresh();
                     let socket = Socket::new(fd)?;
                     let peer = Peer { addr, local: listener.addr };
                     return Ok((Reader(Rc::clone(&socket)), Writer(socket), peer));
                 }
-                Err(error) => {
-                    listener.burst = 0;
-                    if error.kind() != ErrorKind::WouldBlock {
-                        return Err(error);
-                    }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    listener.poll.readable().await?;
                 }
+                Err(error) => return Err(error),
             }
         }
     }
 
     async fn connect(to: &Target<'_>, options: &ConnectOptions) -> Result<(Reader, Writer)> {
-        let (socket, connected) = begin_connect(to, options)?;
-        let socket = Socket::new(OwnedFd::from(socket))?;
+        let (fd, connected) = socket::begin_connect(to, options)?;
+        let socket = Socket::new(fd)?;
         if !connected {
             socket.stream().writable(false).await?;
-            rustix::net::sockopt::socket_error(socket.fd())??;
+            clock::refresh();
+            socket::finish_connect(socket.fd())?;
         }
-        if !socket.epoll {
-            rustix::io::ioctl_fionbio(socket.fd(), false)?;
-        }
+        rustix::io::ioctl_fionbio(socket.fd(), false)?;
         Ok((Reader(Rc::clone(&socket)), Writer(socket)))
     }
 
     async fn readable(reader: &mut Reader) -> Result<()> {
-        reader.0.stream().readable(false).await
+        let result = reader.0.stream().readable(false).await;
+        clock::refresh();
+        result
     }
 
     async fn read(reader: &mut Reader, page: Page) -> (Result<usize>, Page) {
         let (result, LentPage(page)) = reader.0.begin().read(LentPage(page)).await;
+        clock::refresh();
         (result, page)
     }
 
     async fn write(writer: &mut Writer, mut pages: Pages) -> Result<()> {
-        pages.retain(|piece| !piece.is_empty());
-        while !pages.is_empty() {
-            let count = if writer.0.epoll {
-                send_when_writable(&writer.0, &pages).await?
-            } else {
-                let (count, rest) = submit(&writer.0, pages).await;
-                pages = rest;
-                count?
-            };
-            if count == 0 {
-                return Err(ErrorKind::WriteZero.into());
+        let mut left = buffers::total_len(&pages);
+        if pages.len() == 1
+            && let Some(mut piece) = pages.pop()
+        {
+            while left > 0 {
+                let (count, LentPiece(rest)) = writer.0.begin().write(LentPiece(piece)).await;
+                left -= some(count)?;
+                piece = rest;
+                piece.advance(piece.len() - left);
             }
-            buffers::advance(&mut pages, count);
+            return Ok(());
         }
+        let mut job = Job::take(pages);
+        while left > 0 {
+            job.list();
+            let (count, LentJob(rest)) = writer.0.begin().writev(LentJob(job)).await;
+            let count = some(count)?;
+            left -= count;
+            job = rest;
+            buffers::advance(&mut job.pages, count);
+        }
+        Job::keep(job);
         Ok(())
     }
 
@@ -301,66 +268,9 @@ impl Driver for Monoio {
     }
 }
 
-/// Makes a non-blocking socket and begins to connect it. The flag tells whether it is done.
-fn begin_connect(to: &Target<'_>, options: &ConnectOptions) -> Result<(socket2::Socket, bool)> {
-    let (addr, domain) = match to {
-        Target::Tcp(addr) => (socket2::SockAddr::from(*addr), socket2::Domain::for_address(*addr)),
-        Target::Unix(path) => (socket2::SockAddr::unix(path)?, socket2::Domain::UNIX),
-    };
-    let kind = socket2::Type::STREAM.nonblocking().cloexec();
-    let socket = socket2::Socket::new(domain, kind, None)?;
-    if matches!(to, Target::Tcp(_)) {
-        socket.set_tcp_nodelay(true)?;
-    }
-    if let Some(bind) = options.bind {
-        socket.bind(&bind.into())?;
-    }
-    match socket.connect(&addr) {
-        Ok(()) => Ok((socket, true)),
-        Err(error)
-            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
-        {
-            Ok((socket, false))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Sends what the kernel takes at once; waits only where it takes nothing.
-async fn send_when_writable(socket: &Socket, pages: &Pages) -> Result<usize> {
-    loop {
-        match send_now(socket, pages) {
-            Err(rustix::io::Errno::AGAIN) => socket.stream().writable(false).await?,
-            Err(rustix::io::Errno::INTR) => {}
-            done => return Ok(done?),
-        }
-    }
-}
-
-fn send_now(socket: &Socket, pages: &Pages) -> rustix::io::Result<usize> {
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    if let [piece] = pages.as_slice() {
-        return rustix::net::send(socket.fd(), piece, flags);
-    }
-    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let count = pages.len().min(SLICES_MAX);
-    for (slice, piece) in slices.iter_mut().zip(pages) {
-        *slice = IoSlice::new(piece);
-    }
-    let slices = slices.get(..count).unwrap_or_default();
-    rustix::net::sendmsg(socket.fd(), slices, &mut SendAncillaryBuffer::default(), flags)
-}
-
-/// Gives the pieces to io_uring and waits for its answer.
-async fn submit(socket: &Socket, mut pages: Pages) -> (Result<usize>, Pages) {
-    if pages.len() > 1 {
-        let (count, lent) = socket.begin().writev(LentPages::new(pages)).await;
-        return (count, lent.give_back());
-    }
-    let piece = pages.pop().unwrap_or_default();
-    let (count, LentPiece(piece)) = socket.begin().write(LentPiece(piece)).await;
-    pages.push(piece);
-    (count, pages)
+/// A count that has to be more than none.
+fn some(count: Result<usize>) -> Result<usize> {
+    count.and_then(|count| if count == 0 { Err(ErrorKind::WriteZero.into()) } else { Ok(count) })
 }
 
 /// A page on loan to the kernel.
@@ -400,50 +310,63 @@ unsafe impl IoBuf for LentPiece {
     }
 }
 
-type Slices = Vec<libc::iovec>;
+/// Several pieces to write and the list of them as the kernel wants it. In a box that is used
+/// again: it is handed from function to function on its way to the kernel and back.
+struct Job {
+    pages: Pages,
+    slices: Vec<libc::iovec>,
+}
 
 thread_local! {
-    /// Lists of vectors that wait to be used again, so that a vectored write allocates nothing.
-    static SLICE_LISTS: RefCell<Vec<Slices>> = const { RefCell::new(Vec::new()) };
+    // Boxes, because it is the box that goes to the kernel and back.
+    #[allow(clippy::vec_box)]
+    static JOBS: RefCell<Vec<Box<Job>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Several pieces on loan to the kernel.
-struct LentPages {
-    pages: Pages,
-    slices: Slices,
-}
+impl Job {
+    fn take(pages: Pages) -> Box<Self> {
+        match JOBS.with(|jobs| jobs.borrow_mut().pop()) {
+            Some(mut job) => {
+                job.pages = pages;
+                job
+            }
+            None => Box::new(Self { pages, slices: Vec::new() }),
+        }
+    }
 
-impl LentPages {
-    fn new(pages: Pages) -> Self {
-        let mut slices = SLICE_LISTS.with(|lists| lists.borrow_mut().pop()).unwrap_or_default();
-        slices.extend(pages.iter().take(SLICES_MAX).map(|piece| libc::iovec {
+    fn keep(mut job: Box<Self>) {
+        job.pages.clear();
+        job.slices.clear();
+        JOBS.with(|jobs| {
+            let mut jobs = jobs.borrow_mut();
+            if jobs.len() < JOBS_KEPT_MAX {
+                jobs.push(job);
+            }
+        });
+    }
+
+    fn list(&mut self) {
+        self.slices.clear();
+        let pieces = self.pages.iter().take(socket::SLICES_MAX);
+        self.slices.extend(pieces.map(|piece| libc::iovec {
             iov_base: piece.as_ptr().cast_mut().cast(),
             iov_len: piece.len(),
         }));
-        Self { pages, slices }
-    }
-
-    fn give_back(mut self) -> Pages {
-        self.slices.clear();
-        SLICE_LISTS.with(|lists| {
-            let mut lists = lists.borrow_mut();
-            if lists.len() < SLICE_LISTS_MAX {
-                lists.push(self.slices);
-            }
-        });
-        self.pages
     }
 }
 
-// SAFETY: the vectors lie on the heap and are not touched while lent, so their address holds; each
+/// A job on loan to the kernel.
+struct LentJob(Box<Job>);
+
+// SAFETY: the list lies on the heap and is not touched while lent, so its address holds; each entry
 // points to the bytes of a piece in `pages`, for which the argument of `LentPiece` holds.
 #[allow(unsafe_code)]
-unsafe impl IoVecBuf for LentPages {
+unsafe impl IoVecBuf for LentJob {
     fn read_iovec_ptr(&self) -> *const libc::iovec {
-        self.slices.as_ptr()
+        self.0.slices.as_ptr()
     }
 
     fn read_iovec_len(&self) -> usize {
-        self.slices.len()
+        self.0.slices.len()
     }
 }

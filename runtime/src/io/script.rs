@@ -140,6 +140,10 @@ impl Reader {
         Closer(Rc::downgrade(&self.0))
     }
 
+    pub(super) fn is_quiet(&self) -> bool {
+        self.0.from.is_quiet()
+    }
+
     pub(super) fn local_addr(&self) -> Result<SocketAddr> {
         Ok(self.0.local)
     }

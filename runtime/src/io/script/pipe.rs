@@ -26,6 +26,18 @@ struct State {
     writer: Option<Waker>,
 }
 
+impl State {
+    /// When the next byte or the end arrives, if one is on its way.
+    fn next_us(&self) -> Option<u64> {
+        self.chunks.front().map(|(at_us, _)| *at_us).or(self.end_us)
+    }
+
+    fn arrived(&self) -> bool {
+        let now_us = clock::now_us();
+        self.reset || self.closed || self.next_us().is_some_and(|at_us| at_us <= now_us)
+    }
+}
+
 impl Pipe {
     pub(super) fn new() -> Rc<Self> {
         Rc::new(Self(RefCell::new(State {
@@ -43,20 +55,18 @@ impl Pipe {
     /// Ready when a byte, the end or a fault has arrived.
     pub(super) fn readable(&self, waker: &Waker) -> Poll<()> {
         let mut state = self.0.borrow_mut();
-        if state.reset || state.closed {
+        if state.arrived() {
             return Poll::Ready(());
         }
-        let next_us = state.chunks.front().map(|(at_us, _)| *at_us).or(state.end_us);
-        match next_us {
-            Some(at_us) if at_us <= clock::now_us() => Poll::Ready(()),
-            other => {
-                state.reader = Some(waker.clone());
-                if let Some(at_us) = other {
-                    world::wake_at(at_us, waker.clone());
-                }
-                Poll::Pending
-            }
+        state.reader = Some(waker.clone());
+        if let Some(at_us) = state.next_us() {
+            world::wake_at(at_us, waker.clone());
         }
+        Poll::Pending
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.0.borrow().arrived()
     }
 
     /// Moves what has arrived into `page`, sometimes only a part of it; 0 is the end.
