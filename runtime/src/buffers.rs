@@ -28,9 +28,11 @@ thread_local! {
     static POOL: RefCell<Vec<Rc<Frame>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The memory of one page.
+/// The memory of one page, or a vector that became a piece.
 struct Frame {
-    bytes: Box<[u8]>,
+    /// As long as a page is where it is one; it never grows.
+    bytes: Vec<u8>,
+    pooled: bool,
 }
 
 impl Frame {
@@ -38,12 +40,12 @@ impl Frame {
         let kept = POOL.with(|pool| pool.borrow_mut().pop());
         // Zeroed by the allocator, mostly without touching the memory, and only once per page:
         // what an earlier user left in it is never readable, because `Page` counts what is filled.
-        kept.unwrap_or_else(|| Rc::new(Self { bytes: vec![0; PAGE_BYTES].into_boxed_slice() }))
+        kept.unwrap_or_else(|| Rc::new(Self { bytes: vec![0; PAGE_BYTES], pooled: true }))
     }
 
     /// Gives the frame back if `frame` is the last that knows it.
     fn release(frame: Rc<Self>) {
-        if Rc::strong_count(&frame) > 1 {
+        if Rc::strong_count(&frame) > 1 || !frame.pooled {
             return;
         }
         // While a thread ends, its pool may be gone already; the page is then simply freed.
@@ -163,7 +165,6 @@ impl std::fmt::Debug for Page {
 #[derive(Clone)]
 enum Backing {
     Frame(Rc<Frame>),
-    Vec(Rc<Vec<u8>>),
     Fixed(&'static [u8]),
 }
 
@@ -198,7 +199,7 @@ impl Piece {
     /// Only the first 4 GiB count, as everywhere in a piece.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
         let end = capped(bytes.len());
-        Self { backing: Backing::Vec(Rc::new(bytes)), start: 0, end }
+        Self { backing: Backing::Frame(Rc::new(Frame { bytes, pooled: false })), start: 0, end }
     }
 
     /// Copies `bytes` into a pool page, or into a vector where they do not fit into one.
@@ -262,7 +263,6 @@ impl Deref for Piece {
     fn deref(&self) -> &[u8] {
         let all: &[u8] = match &self.backing {
             Backing::Frame(frame) => &frame.bytes,
-            Backing::Vec(bytes) => bytes,
             Backing::Fixed(bytes) => bytes,
         };
         all.get(self.start as usize..self.end as usize).unwrap_or_default()
@@ -369,7 +369,9 @@ mod tests {
 
     #[test]
     fn a_piece_is_small_and_so_is_a_page() {
-        assert!(size_of::<Piece>() <= 32 && size_of::<Page>() <= 16);
+        // They travel by value, several at once.
+        assert!(size_of::<Piece>() <= 24 && size_of::<Page>() <= 16);
+        assert!(size_of::<Pages>() <= 112);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! monoio's epoll calls recv(2) once more after every answer only to hear EAGAIN, and poll(2) twice
 //! around every wait without a buffer. Here a read that got less than it had room for is known to
-//! have emptied the socket, so the next one waits for the edge; a write is tried at once. One
-//! relayed request costs five calls less (see `bench`), and the time is read once per loop turn.
+//! have emptied the socket, so the next one waits for the edge; a write is tried at once. A relayed
+//! request costs two receives, two sends and its part of a wait; the time is read once per turn.
 
 mod turns;
 
