@@ -9,12 +9,12 @@
 //! A connection that panics ends alone. When descriptors run out, accepting pauses instead of
 //! spinning.
 
+mod bind;
 mod limits;
 
 use crate::clock;
 use crate::io::{self, Bell, Closer, IoChoice, IoKind, Listener, Peer, Reader, Writer};
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -25,6 +25,7 @@ use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use bind::StartFault;
 pub use limits::default_count;
 
 /// More cores than this are refused: each has its rings, listeners and caches.
@@ -75,37 +76,6 @@ pub struct Accepted {
     pub peer: Peer,
     /// Where it came in: a position in `Plan::listen`.
     pub listen: usize,
-}
-
-/// Why the cores did not start.
-#[derive(Debug)]
-pub enum StartFault {
-    /// A listener could not be bound.
-    Listen(SocketAddr, io::Error),
-    /// A thread or its driver could not be started.
-    Core(usize, io::Error),
-}
-
-impl fmt::Display for StartFault {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen(addr, error) => {
-                write!(out, "cannot listen on {addr}: {}", listen_fault(error))
-            }
-            Self::Core(number, error) => write!(out, "cannot start core {number}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartFault {}
-
-fn listen_fault(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "address in use".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "this machine does not have the address".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 /// What a core counts; anybody may read it. On its own cache lines.
@@ -387,7 +357,7 @@ where
     F: Future<Output = ()> + 'static,
 {
     let count = plan.count.clamp(1, CORES_MAX);
-    let (addrs, mut sockets) = bind_all(&plan.listen, count)?;
+    let (addrs, mut sockets) = bind::bind_all(&plan.listen, count)?;
     let cpus = if plan.pin { limits::cpus_to_pin(count) } else { Vec::new() };
     let (told, tells) = mpsc::channel();
     let (end, ended) = mpsc::channel();
@@ -421,45 +391,6 @@ where
         return Err(StartFault::Core(cores.kinds.len(), io::Error::other("it ended at once")));
     }
     Ok(cores)
-}
-
-/// One listening socket per address and core, all bound before a thread runs.
-fn bind_all(
-    listen: &[Listen],
-    count: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartFault> {
-    let mut addrs = Vec::new();
-    let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
-    for entry in listen {
-        let fault = |error| StartFault::Listen(entry.addr, error);
-        // With SO_REUSEPORT a second gateway would get half of the connections instead of an
-        // error: somebody else on this address is found by binding it once without.
-        drop(bind(entry.addr, entry.backlog, false).map_err(fault)?);
-        let mut addr = entry.addr;
-        for own in &mut sockets {
-            let socket = bind(addr, entry.backlog, true).map_err(fault)?;
-            addr = socket.local_addr().map_err(fault)?;
-            own.push(socket);
-        }
-        addrs.push(addr);
-    }
-    Ok((addrs, sockets))
-}
-
-fn bind(addr: SocketAddr, backlog: u32, shared: bool) -> io::Result<TcpListener> {
-    let kind = socket2::Type::STREAM.cloexec().nonblocking();
-    let socket = socket2::Socket::new(socket2::Domain::for_address(addr), kind, None)?;
-    socket.set_reuse_address(true)?;
-    if addr.is_ipv6() {
-        // Kong listens on [::] beside 0.0.0.0; without this the two would collide.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_port(shared)?;
-    socket.bind(&addr.into())?;
-    if shared {
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    }
-    Ok(socket.into())
 }
 
 /// Everything that a thread needs to become a core.
