@@ -180,6 +180,7 @@ impl Tally {
             if holder == high {
                 let other = cell.low.compare_exchange(0, low, Ordering::AcqRel, Ordering::Acquire);
                 if other.is_ok() || other == Err(low) {
+                    cell.ends_s.fetch_max(now_s, Ordering::AcqRel);
                     return Some(cell);
                 }
             }
@@ -270,7 +271,8 @@ impl Cell {
         }
         self.newest.store(0, Ordering::Release);
         self.before.store(0, Ordering::Release);
-        self.ends_s.store(0, Ordering::Release);
+        // Not 0: it would look ended to the next that wants it, before its window is known.
+        self.ends_s.store(now_s, Ordering::Release);
         self.low.store(low, Ordering::Release);
         self.high.store(high, Ordering::Release);
         true
