@@ -133,17 +133,6 @@ pub struct Router {
     with_paths: usize,
 }
 
-impl RouteSpec {
-    /// Whether the route can be compiled: what the Admin API asks before it stores one.
-    ///
-    /// # Errors
-    /// The first regular expression that cannot be, in one sentence.
-    pub fn check(&self) -> Result<(), String> {
-        let entry = Arc::new(RouteEntry::new(self.clone())?);
-        entry.spec.groups().iter().try_for_each(|group| Matcher::new(&entry, group).map(drop))
-    }
-}
-
 /// Changes to the shards, before they are made.
 type Edits = HashMap<Place, BTreeMap<Vec<u8>, Edit>>;
 
@@ -186,12 +175,6 @@ impl Router {
     #[must_use]
     pub fn len(&self) -> usize {
         self.routes.len()
-    }
-
-    /// Whether the route is there: it may be disabled with its service, or not be routable.
-    #[must_use]
-    pub fn has(&self, id: Uuid) -> bool {
-        self.routes.get(place::hash_id(id), &id).is_some()
     }
 
     /// Whether there is no route at all.

@@ -1,12 +1,8 @@
-//! Routes out of the store's rows, and what a change of rows means for the router.
-//!
-//! A route whose service is disabled does not exist for the router, as in Kong
-//! (`kong/runloop/handler.lua`, `build_router`).
+//! Routes out of the store's rows.
 
-use super::{Net, PathText, Protocols, RouteChange, RouteFault, RouteSpec, Router};
+use super::{Net, PathText, Protocols, RouteSpec};
 use ipnet::IpNet;
 use std::net::IpAddr;
-use store::snapshot::{Change, Tables};
 use store::value::{Row, Value};
 use uuid::Uuid;
 
@@ -75,65 +71,9 @@ fn net(value: &Value) -> Result<Net, String> {
     Ok(Net { ip, port })
 }
 
-impl Router {
-    /// The router of a snapshot; what cannot be routed to is left out and told.
-    #[must_use]
-    pub fn from_tables(tables: &Tables) -> (Self, Vec<RouteFault>) {
-        let mut faults = Vec::new();
-        let changes: Vec<_> =
-            tables.all("routes").map(|row| change_of(tables, row, &mut faults)).collect();
-        let (router, more) = Self::new([]).0.with(changes);
-        faults.extend(more);
-        (router, faults)
-    }
-
-    /// This router after some writes; `tables` is the snapshot after them.
-    #[must_use]
-    pub fn after(&self, tables: &Tables, writes: &[Change]) -> (Self, Vec<RouteFault>) {
-        let mut faults = Vec::new();
-        let mut changes = Vec::new();
-        for write in writes {
-            match (write.entity.name, &write.before, &write.after) {
-                ("routes", _, Some(row)) => changes.push(change_of(tables, row, &mut faults)),
-                ("routes", Some(row), None) => changes.push(RouteChange::Drop(row.id())),
-                ("services", before, Some(row)) => {
-                    let enabled = |row: &Row| row.flag("enabled") != Some(false);
-                    if before.as_ref().is_none_or(|before| enabled(before) != enabled(row)) {
-                        let routes = tables.children("routes", "service", row.id(), None);
-                        changes.extend(routes.map(|row| change_of(tables, row, &mut faults)));
-                    }
-                }
-                _ => {}
-            }
-        }
-        if changes.is_empty() {
-            return (self.clone(), faults);
-        }
-        let (router, more) = self.with(changes);
-        faults.extend(more);
-        (router, faults)
-    }
-}
-
-fn change_of(tables: &Tables, row: &Row, faults: &mut Vec<RouteFault>) -> RouteChange {
-    let id = row.id();
-    let service = row.foreign("service").and_then(|service| tables.get("services", service));
-    if service.is_some_and(|service| service.flag("enabled") == Some(false)) {
-        return RouteChange::Drop(id);
-    }
-    match RouteSpec::from_row(row) {
-        Ok(spec) => RouteChange::Put(Box::new(spec)),
-        Err(reason) => {
-            faults.push(RouteFault { id, reason });
-            RouteChange::Drop(id)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use store::entities::{ROUTES, SERVICES};
     use store::schema::Catalogue;
 
@@ -214,91 +154,23 @@ mod tests {
         assert!(read(vec![("protocols", list(&["smtp"]))]).is_err());
     }
 
-    const SERVICE: u128 = 100;
-
-    fn catalogue() -> Catalogue {
-        Catalogue { entities: vec![&SERVICES, &ROUTES], ..Catalogue::default() }
-    }
-
-    fn service(enabled: bool) -> Arc<Row> {
-        let object = Value::object([
-            ("id", Value::Id(Uuid::from_u128(SERVICE))),
-            ("host", Value::text("h")),
-            ("enabled", Value::Flag(enabled)),
-        ]);
-        Arc::new(Row::pack(&SERVICES, &catalogue(), object, 1))
-    }
-
-    fn route(id: u128, path: &str, service: Option<u128>) -> Arc<Row> {
-        let peer = Value::object([("ip", Value::text("127.0.0.0/8"))]);
-        let object = Value::object([
-            ("id", Value::Id(Uuid::from_u128(id))),
-            ("protocols", list(&["http"])),
-            ("paths", list(&[path])),
-            ("headers", Value::object([("x-v", list(&["1"]))])),
-            ("sources", Value::List(vec![peer])),
-            ("service", service.map_or(Value::Null, |id| Value::Id(Uuid::from_u128(id)))),
-        ]);
-        Arc::new(Row::pack(&ROUTES, &catalogue(), object, 1))
-    }
-
-    /// Puts a row into the tables; gives the change.
-    fn put(tables: &mut Tables, row: &Arc<Row>) -> Change {
-        let before = tables.put(row).unwrap();
-        Change { entity: row.entity(), before, after: Some(Arc::clone(row)) }
-    }
-
-    #[track_caller]
-    fn check(router: &Router, expected: &[u128]) {
-        let ids = (1..10).filter(|id| router.has(Uuid::from_u128(*id)));
-        assert_eq!(ids.collect::<Vec<_>>(), expected);
-    }
-
     #[test]
     fn a_packed_row_reads_like_its_input() {
-        let spec = RouteSpec::from_row(&route(1, "/a", Some(SERVICE))).unwrap();
-        assert_eq!(spec.service, Some(Uuid::from_u128(SERVICE)));
+        let catalogue = Catalogue { entities: vec![&SERVICES, &ROUTES], ..Catalogue::default() };
+        let (id, service) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let peer = Value::object([("ip", Value::text("127.0.0.0/8"))]);
+        let object = Value::object([
+            ("id", Value::Id(id)),
+            ("protocols", list(&["http"])),
+            ("paths", list(&["/a"])),
+            ("headers", Value::object([("x-v", list(&["1"]))])),
+            ("sources", Value::List(vec![peer])),
+            ("service", Value::Id(service)),
+        ]);
+        let spec = RouteSpec::from_row(&Row::pack(&ROUTES, &catalogue, object, 1)).unwrap();
+        assert_eq!((spec.id, spec.service), (id, Some(service)));
         assert_eq!(spec.headers, [("x-v".to_owned(), vec!["1".to_owned()])]);
         assert_eq!(spec.sources, [Net { ip: Some("127.0.0.0/8".parse().unwrap()), port: None }]);
-    }
-
-    #[test]
-    fn routes_of_a_disabled_service_do_not_exist() {
-        let mut tables = Tables::new(&catalogue());
-        put(&mut tables, &service(true));
-        put(&mut tables, &route(1, "/a", Some(SERVICE)));
-        put(&mut tables, &route(2, "/b", None));
-        put(&mut tables, &route(3, "~/(", None));
-        let (router, faults) = Router::from_tables(&tables);
-        check(&router, &[1, 2]);
-        assert_eq!(faults.iter().map(|fault| fault.id.as_u128()).collect::<Vec<_>>(), [3]);
-
-        let change = put(&mut tables, &service(false));
-        let (router, _) = router.after(&tables, &[change]);
-        check(&router, &[2]);
-        check(&Router::from_tables(&tables).0, &[2]);
-        let change = put(&mut tables, &route(4, "/d", Some(SERVICE)));
-        let (router, _) = router.after(&tables, &[change]);
-        check(&router, &[2]);
-        let change = put(&mut tables, &service(true));
-        let (router, _) = router.after(&tables, &[change]);
-        check(&router, &[1, 2, 4]);
-    }
-
-    #[test]
-    fn writes_of_routes_are_followed() {
-        let mut tables = Tables::new(&catalogue());
-        let (router, _) = Router::from_tables(&tables);
-        let change = put(&mut tables, &route(1, "/a", None));
-        let (router, _) = router.after(&tables, &[change]);
-        check(&router, &[1]);
-        let moved = put(&mut tables, &route(1, "~/(", None));
-        let (broken, faults) = router.after(&tables, &[moved]);
-        check(&broken, &[]);
-        assert_eq!(faults.len(), 1);
-        let before = tables.remove(&ROUTES, Uuid::from_u128(1));
-        let gone = Change { entity: &ROUTES, before, after: None };
-        check(&router.after(&tables, &[gone]).0, &[]);
-        check(&router, &[1]);
+        assert_eq!(spec.protocols, Protocols::HTTP);
     }
 }
