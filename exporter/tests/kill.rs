@@ -13,6 +13,7 @@ mod traffic;
 
 use collector::Collector;
 use exporter::{ExporterPlan, Sums};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::json;
 use std::collections::HashSet;
 use std::env;
@@ -29,6 +30,7 @@ const CORES: usize = 2;
 const PREFIX: &str = "TOLLGATE_TEST_KILL_PREFIX";
 const URL: &str = "TOLLGATE_TEST_KILL_URL";
 const RUN: &str = "TOLLGATE_TEST_KILL_RUN";
+const FILE_BYTES: &str = "TOLLGATE_TEST_KILL_FILE_BYTES";
 
 fn plan(prefix: &Path) -> ExporterPlan {
     ExporterPlan { ring_bytes: 1 << 20, ..ExporterPlan::new(prefix.to_owned(), CORES) }
@@ -39,6 +41,9 @@ fn plan(prefix: &Path) -> ExporterPlan {
 fn child() {
     let Ok(prefix) = env::var(PREFIX) else { return };
     let (prefix, run) = (PathBuf::from(prefix), env::var(RUN).unwrap());
+    if let Ok(bytes) = env::var(FILE_BYTES) {
+        die_at(bytes.parse().unwrap());
+    }
     fs::write(prefix.join(format!("begun-{run}")), "").unwrap();
     let exporter = exporter::start(&plan(&prefix)).unwrap();
     assert_eq!(exporter.rings_fault(), None, "this test needs shared memory");
@@ -73,15 +78,27 @@ fn child() {
     });
 }
 
-fn spawn(prefix: &Path, url: &str, run: u64) -> Child {
-    Command::new(env::current_exe().unwrap())
+/// The kernel ends this process (SIGXFSZ) as soon as it writes beyond so many bytes of any file,
+/// after the bytes before that were written: a kill in the middle of an append.
+fn die_at(bytes: u64) {
+    let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    setrlimit(Resource::Core, limit(0)).unwrap();
+    setrlimit(Resource::Fsize, limit(bytes)).unwrap();
+}
+
+fn command(prefix: &Path, url: &str, run: u64) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
         .args(["child", "--exact", "--nocapture"])
         .env(PREFIX, prefix)
         .env(URL, url)
         .env(RUN, run.to_string())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stdout(Stdio::null());
+    command
+}
+
+fn spawn(prefix: &Path, url: &str, run: u64) -> Child {
+    command(prefix, url, run).spawn().unwrap()
 }
 
 fn wait_for_file(path: &Path) {
@@ -172,6 +189,32 @@ fn killed_with_the_collector_away_every_answered_event_arrives_exactly_once() {
     let unanswered = accepted.len() - answered.len();
     assert!(unanswered as u64 <= runs * CORES as u64, "seed {seed}: {unanswered} from nowhere");
     assert_eq!(sums.delivered as usize, accepted.len());
+    nothing_is_left(prefix.path());
+}
+
+/// Every process dies inside the append that crosses a random byte of a segment.
+#[test]
+fn killed_in_the_middle_of_an_append_every_answered_event_arrives_exactly_once() {
+    let (prefix, seed, runs) = (tempfile::tempdir().unwrap(), seed(), 6);
+    let collector = Collector::start();
+    collector.answer_with(503);
+    for run in 0..runs {
+        // Above the ring's own size; the first segment to get so far ends the process.
+        let bytes = (1_100 << 10) + (seed >> (run * 5)) % (1 << 20);
+        let mut child = command(prefix.path(), &collector.url, run)
+            .env(FILE_BYTES, bytes.to_string())
+            .spawn()
+            .unwrap();
+        assert!(!child.wait().unwrap().success());
+    }
+    let answered = answered(prefix.path(), runs);
+    collector.answer_with(201);
+    let sums = deliver_rest(prefix.path());
+    let accepted = collector.accepted();
+    println!("seed {seed}: {} answered, {sums:?}", answered.len());
+    let lost = answered.iter().filter(|id| !accepted.contains_key(*id)).count();
+    assert_eq!(lost, 0, "seed {seed}: of {} answered", answered.len());
+    assert!(accepted.values().all(|times| *times == 1), "seed {seed}: events were journaled twice");
     nothing_is_left(prefix.path());
 }
 

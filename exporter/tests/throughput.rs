@@ -12,11 +12,14 @@ mod traffic;
 
 use collector::Collector;
 use exporter::ExporterPlan;
+use exporter::event::{RECORD_VERSION, RowRef};
+use runtime::ring::{self, Next};
 use serde_json::json;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 use traffic::{Traffic, configure};
+use uuid::Uuid;
 
 /// CPU seconds of the exporter's thread.
 fn cpu_s() -> f64 {
@@ -73,6 +76,31 @@ fn measure(name: &str, url: &str, events: usize, body: &str, delivered: bool) {
 fn exporter_behind(sums: &exporter::Sums, exporter: &exporter::Exporter) -> bool {
     let known: usize = exporter.destinations().iter().map(|state| state.queued).sum();
     known as u64 + sums.delivered < sums.received - sums.dropped.total()
+}
+
+/// What a report costs the core: the shortest of many runs, because the machine is shared.
+#[test]
+#[ignore = "a measurement"]
+fn a_commit() {
+    let row = RowRef { id: Uuid::from_u128(1), version: 1, fingerprint: 1 };
+    for len in [20, 1_024, 4_096, 65_536] {
+        let body = "x".repeat(len);
+        let (mut producer, mut consumer) = ring::anonymous(8 << 20, RECORD_VERSION).unwrap();
+        let mut traffic = Traffic::new(row, 0);
+        let runs = (0..300).map(|_| {
+            let begun = Instant::now();
+            let commits = (6 << 20) / (len + 700);
+            let commits = commits.min(1_000);
+            (0..commits).for_each(|_| assert!(traffic.commit(&mut producer, &body).is_some()));
+            let ns = begun.elapsed().as_nanos() / commits as u128;
+            while let Next::Record { .. } = consumer.take() {}
+            consumer.release();
+            ns
+        });
+        let mut runs: Vec<u128> = runs.collect();
+        runs.sort_unstable();
+        println!("commit with a body of {len} bytes: {} ns, median {} ns", runs[0], runs[150]);
+    }
 }
 
 #[test]

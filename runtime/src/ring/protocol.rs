@@ -13,7 +13,7 @@ pub(super) const WORD_BYTES: u64 = 8;
 const PAD: u32 = 1 << 31;
 /// Only so many bytes of a record are covered by its checksum: enough to tell a record from
 /// anything else, and a bound on what a large body costs the core.
-const CHECKED_BYTES_MAX: usize = 1024;
+const CHECKED_BYTES_MAX: usize = 256;
 /// The bell is rung when more than this fraction of the ring is taken.
 const BELL_FRACTION: u64 = 8;
 
