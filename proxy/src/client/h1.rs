@@ -1,8 +1,9 @@
 //! An HTTP/1 client: requests follow each other on one connection.
 
+use std::cell::Cell;
 use std::io;
 
-use runtime::buffers::{Page, Pages, Piece};
+use runtime::buffers::{Pages, Piece};
 use runtime::clock::Deadline;
 use runtime::http::body::{self, Decoder, Framing};
 use runtime::http::head::{self, Limits, Request, Response, Version};
@@ -39,7 +40,6 @@ pub struct H1 {
     chunked: bool,
     bodiless: bool,
     persist: bool,
-    line: Vec<u8>,
 }
 
 impl H1 {
@@ -62,16 +62,17 @@ impl H1 {
             chunked: false,
             bodiless: false,
             persist: true,
-            line: Vec::new(),
         }
     }
 
     /// Waits, without a buffer, for the next request. False when the client closed or was idle too
     /// long.
     pub async fn wait(&mut self, first: bool) -> bool {
-        let patience_ms =
-            if first { self.patience.client_header_ms } else { self.patience.keepalive_ms };
-        self.deadline.arm(patience_ms);
+        if first {
+            self.deadline.arm(self.patience.client_header_ms);
+        } else {
+            self.deadline.arm_idle(self.patience.keepalive_ms);
+        }
         let ready = self.inbox.wait().await.is_ok();
         let in_time = !self.deadline.missed();
         self.deadline.disarm();
@@ -178,18 +179,18 @@ impl H1 {
         // An answer given before the body was read ends the connection: what is still on its way
         // must not be taken for a request.
         self.persist &= self.body_done;
-        self.line.clear();
-        write::status_line(&mut self.line, status, response.reason());
-        write::fields(&mut self.line, &response.fields);
+        let mut line = lent_line();
+        write::status_line(&mut line, status, response.reason());
+        write::fields(&mut line, &response.fields);
         match length {
             Length::Known(_) if status == 204 => {}
             Length::Known(bytes) => {
-                write::line_number(&mut self.line, "Content-Length", bytes);
+                write::line_number(&mut line, "Content-Length", bytes);
             }
             Length::Unknown if self.bodiless => {}
             Length::Unknown if request.version == Version::H11 => {
                 self.chunked = true;
-                self.line.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+                line.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
             }
             Length::Unknown => self.persist = false,
         }
@@ -198,17 +199,17 @@ impl H1 {
             (true, _) => b"Connection: keep-alive\r\n\r\n",
             (false, _) => b"Connection: close\r\n\r\n",
         };
-        self.line.extend_from_slice(connection);
-        self.queue_line();
+        line.extend_from_slice(connection);
+        self.queue_line(line);
     }
 
     pub(super) fn upgrade(&mut self, response: &Response) {
         self.persist = false;
-        self.line.clear();
-        write::status_line(&mut self.line, response.status, response.reason());
-        write::fields(&mut self.line, &response.fields);
-        self.line.extend_from_slice(write::HEAD_END);
-        self.queue_line();
+        let mut line = lent_line();
+        write::status_line(&mut line, response.status, response.reason());
+        write::fields(&mut line, &response.fields);
+        line.extend_from_slice(write::HEAD_END);
+        self.queue_line(line);
     }
 
     /// Both directions, for a tunnel.
@@ -227,9 +228,9 @@ impl H1 {
         }
         self.sent_bytes += piece.len() as u64;
         if self.chunked {
-            self.line.clear();
-            write::chunk_head(&mut self.line, piece.len());
-            self.queue_line();
+            let mut line = lent_line();
+            write::chunk_head(&mut line, piece.len());
+            self.queue_line(line);
             self.queue(piece);
             self.queue(Piece::from_static(b"\r\n"));
         } else {
@@ -298,14 +299,21 @@ impl H1 {
         self.queued.push(piece);
     }
 
-    /// Queues `self.line` in a page; a head that is larger than a page goes out in a vector.
-    fn queue_line(&mut self) {
-        let mut page = Page::take();
-        let piece = if page.extend(&self.line) == self.line.len() {
-            page.freeze()
-        } else {
-            Piece::from_vec(self.line.clone())
-        };
-        self.queue(piece);
+    /// Queues a head and gives its buffer back.
+    fn queue_line(&mut self, line: Vec<u8>) {
+        self.queue(Piece::copy_of(&line));
+        LINE.set(line);
     }
+}
+
+thread_local! {
+    /// Where heads are written before they are queued: one for the core, so that a connection that
+    /// waits holds none.
+    static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn lent_line() -> Vec<u8> {
+    let mut line = LINE.take();
+    line.clear();
+    line
 }
