@@ -82,6 +82,14 @@ impl Client {
         }
     }
 
+    /// Ends the client's connection with this answer, because it cannot be told where the next
+    /// request would begin. A stream of HTTP/2 ends by itself.
+    pub fn end_after_this(&mut self) {
+        if let Self::H1(client) = self {
+            client.end_after_this();
+        }
+    }
+
     /// Queues the answer's head; it leaves with the first piece, `flush` or `finish`.
     pub fn head(&mut self, request: &Request, response: &Response, length: Length) {
         match self {

@@ -44,7 +44,12 @@ pub async fn travel(
     let mut walk = Walk::new();
     let source = match ask(core, client, exchange, &mut walk).await {
         Ok(source) => source,
-        Err(fault) => made(core, exchange, &fault),
+        Err(fault) => {
+            if fault.what.closes() {
+                client.end_after_this();
+            }
+            made(core, exchange, &fault)
+        }
     };
     if exchange.response.status == 101
         && let Source::Upstream(answered) = source
