@@ -30,6 +30,8 @@ pub use settings::{Acceptor, AcceptorPlan, Connector, ConnectorPlan, Verify, Ver
 /// Plaintext that is encrypted before the writer waits for the kernel; bounds what a connection
 /// with a slow peer holds.
 const SEALED_BYTES_MAX: usize = 64 * 1024;
+/// What rustls's buffer for one read has anyway.
+const RUSTLS_KEEPS_BYTES: usize = 4_096;
 /// Bytes that both sides may send before the handshake is done, certificates included.
 const HANDSHAKE_BYTES_MAX: usize = 256 * 1024;
 
@@ -107,9 +109,9 @@ impl Session {
         }
     }
 
-    /// Feeds ciphertext to rustls until plaintext is there or `sealed` is used up. Tells whether
-    /// plaintext is there.
-    fn open(&self, sealed: &mut Piece) -> Result<bool> {
+    /// Feeds ciphertext to rustls until plaintext is there or `sealed` is used up. Tells how
+    /// much plaintext is there.
+    fn open(&self, sealed: &mut Piece) -> Result<usize> {
         let mut tls = self.tls.borrow_mut();
         while !sealed.is_empty() {
             let mut bytes: &[u8] = sealed;
@@ -117,15 +119,21 @@ impl Session {
             if count == 0 {
                 // Nothing counts after the peer's close_notify.
                 *sealed = Piece::empty();
-                break;
             }
             sealed.advance(count);
             let state = tls.process_new_packets().map_err(broken)?;
             if state.plaintext_bytes_to_read() > 0 {
-                return Ok(true);
+                return Ok(state.plaintext_bytes_to_read());
             }
         }
-        Ok(false)
+        Ok(0)
+    }
+
+    /// Makes rustls give back the buffer of a whole record; it keeps 4 KiB.
+    ///
+    /// It does so when it prepares to read and holds nothing, so it is made to prepare for nothing.
+    fn shrink(&self) {
+        let _ = self.tls.borrow_mut().read_tls(&mut Dry);
     }
 
     /// Takes plaintext out of rustls; `None` while there is none, 0 at the peer's close_notify.
@@ -155,6 +163,15 @@ impl Lent<'_> {
             };
             writer.write(pages).await?;
         }
+    }
+}
+
+/// Has nothing to read yet.
+struct Dry;
+
+impl Read for Dry {
+    fn read(&mut self, _: &mut [u8]) -> Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
     }
 }
 
@@ -191,8 +208,10 @@ pub struct TlsReader {
     session: Rc<Session>,
     /// Ciphertext that has been read and does not fit into rustls yet.
     sealed: Piece,
-    /// Whether rustls may hold plaintext.
-    plain: bool,
+    /// Bytes of plaintext that rustls holds.
+    plain: usize,
+    /// Whether rustls's buffer has grown since it was last shrunk.
+    grown: bool,
 }
 
 /// The sending half of a TLS connection. The same rules as `io::Writer`.
@@ -207,8 +226,11 @@ impl TlsReader {
     /// # Errors
     /// Those of the connection.
     pub async fn readable(&mut self) -> Result<()> {
-        if self.plain || !self.sealed.is_empty() {
+        if self.plain > 0 || !self.sealed.is_empty() {
             return Ok(());
+        }
+        if std::mem::take(&mut self.grown) {
+            self.session.shrink();
         }
         self.reader.readable().await
     }
@@ -225,11 +247,10 @@ impl TlsReader {
         loop {
             match self.session.take_plain(&mut page) {
                 Ok(Some(count)) => {
-                    // rustls gives all it has, so there is more only where the page is full.
-                    self.plain = page.spare_len() == 0;
+                    self.plain = self.plain.saturating_sub(count);
                     return (Ok(count), page);
                 }
-                Ok(None) => self.plain = false,
+                Ok(None) => self.plain = 0,
                 Err(error) => return (Err(error), page),
             }
             if let Err(error) = self.more().await {
@@ -247,6 +268,7 @@ impl TlsReader {
                 self.session.tls.borrow_mut().read_tls(&mut [].as_slice())?;
                 return Ok(false);
             }
+            self.grown |= page.len() > RUSTLS_KEEPS_BYTES;
             self.sealed = page.freeze();
         }
         let opened = self.session.open(&mut self.sealed);
@@ -271,7 +293,7 @@ impl TlsReader {
 
     /// Whether nothing has come that was not read; see `io::Reader::is_quiet`.
     pub fn is_quiet(&self) -> bool {
-        !self.plain && self.sealed.is_empty() && self.reader.is_quiet()
+        self.plain == 0 && self.sealed.is_empty() && self.reader.is_quiet()
     }
 
     /// What ends this connection, without close_notify.
@@ -345,8 +367,13 @@ async fn handshake(
         waiting: Cell::new(None),
         closer: reader.closer(),
     });
-    let mut half =
-        TlsReader { reader, session: Rc::clone(&session), sealed: Piece::empty(), plain: false };
+    let mut half = TlsReader {
+        reader,
+        session: Rc::clone(&session),
+        sealed: Piece::empty(),
+        plain: 0,
+        grown: true,
+    };
     for _ in 0..HANDSHAKE_BYTES_MAX / PAGE_BYTES {
         session.flush_if_free().await?;
         if !session.tls.borrow().is_handshaking() {

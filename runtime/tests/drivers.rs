@@ -3,9 +3,10 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test may
 
-use runtime::buffers::{Page, Pages, Piece};
+use runtime::buffers::{POOL_PAGES_MAX, Page, Pages, Piece};
 use runtime::clock::{self, Deadline};
 use runtime::io::{self, ConnectOptions, IoChoice, Listener, Reader, Writer};
+use runtime::tls::{self, Acceptor, AcceptorPlan, Connector, ConnectorPlan, Identity, Names};
 use std::cell::Cell;
 use std::future::Future;
 use std::io::Write as _;
@@ -262,6 +263,16 @@ async fn serve(mut reader: Reader, mut writer: Writer, waiting: Rc<Cell<usize>>)
     }
 }
 
+/// Fills the core's pool, which all connections share, so that no connection is charged for it.
+fn fill_pool() {
+    let touched = |_| {
+        let mut page = Page::take();
+        page.extend(&[7; 16 * 1024]);
+        page
+    };
+    drop((0..POOL_PAGES_MAX).map(touched).collect::<Vec<Page>>());
+}
+
 /// Resident bytes of this process.
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").expect("/proc");
@@ -277,7 +288,7 @@ fn a_waiting_connection_costs_little() {
         let mut clients = Vec::with_capacity(CONNECTIONS);
         let waiting = Rc::new(Cell::new(0));
         let mut resident_before = 0;
-        // The first connections fill the pools.
+        fill_pool();
         for n in 0..CONNECTIONS + 20 {
             if n == 20 {
                 resident_before = resident();
@@ -303,6 +314,60 @@ fn a_waiting_connection_costs_little() {
             io::yield_now().await;
         }
         let each = resident().saturating_sub(resident_before) / CONNECTIONS;
+        eprintln!("plain {each}");
         assert!(each <= 2_048, "{each} bytes for a waiting connection");
+    });
+}
+
+/// Both roles of TLS, the connecting one believing everybody.
+fn tls() -> (Acceptor, Connector) {
+    let (chain, key) = tls::self_signed(&["waiting.test"]).expect("a certificate");
+    let names = Names::new(vec![Identity::from_pem(&chain, &key).expect("an identity")]);
+    let plan = AcceptorPlan { names, http2: false, versions: tls::Versions::default() };
+    let connector = Connector::new(ConnectorPlan::default()).expect("a connector");
+    (Acceptor::new(&plan).expect("an acceptor"), connector)
+}
+
+#[test]
+fn a_waiting_tls_connection_costs_its_budget_at_most() {
+    const CONNECTIONS: usize = 100;
+    on_each(|| async {
+        fill_pool();
+        let (acceptor, connector) = tls();
+        let mut listener = listener();
+        let mut kept = Vec::new();
+        let mut resident_before = 0;
+        for n in 0..CONNECTIONS + 10 {
+            if n == 10 {
+                resident_before = resident();
+            }
+            let [(reader, writer), (their_reader, their_writer)] = pair(&mut listener).await;
+            let acceptor = acceptor.clone();
+            let accepted = Rc::new(Cell::new(None));
+            let put = Rc::clone(&accepted);
+            io::spawn(async move {
+                let done = acceptor.accept(their_reader, their_writer).await;
+                let (reader, mut writer, _) = done.expect("the server's handshake");
+                writer.write(pages(vec![7; 64 * 1024])).await.expect("an answer");
+                put.set(Some((reader, writer)));
+            });
+            let done = connector.connect(reader, writer, "waiting.test").await;
+            let (mut reader, writer, _) = done.expect("the client's handshake");
+            let mut got = 0;
+            while got < 64 * 1024 {
+                got += reader.read(Page::take()).await.0.expect("a read");
+            }
+            // Waiting is what makes them small.
+            assert!(clock::within(0, reader.readable()).await.is_none(), "nothing is left");
+            if let Some((mut reader, writer)) = accepted.take() {
+                assert!(clock::within(0, reader.readable()).await.is_none(), "nothing came");
+                accepted.set(Some((reader, writer)));
+            }
+            kept.push((reader, writer, accepted));
+        }
+        // Both ends are here.
+        let each = resident().saturating_sub(resident_before) / CONNECTIONS / 2;
+        eprintln!("TLS {each}");
+        assert!(each <= 24 * 1_024, "{each} bytes for one end of a waiting connection");
     });
 }
