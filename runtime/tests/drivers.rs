@@ -314,7 +314,6 @@ fn a_waiting_connection_costs_little() {
             io::yield_now().await;
         }
         let each = resident().saturating_sub(resident_before) / CONNECTIONS;
-        eprintln!("plain {each}");
         assert!(each <= 2_048, "{each} bytes for a waiting connection");
     });
 }
@@ -367,7 +366,6 @@ fn a_waiting_tls_connection_costs_its_budget_at_most() {
         }
         // Both ends are here.
         let each = resident().saturating_sub(resident_before) / CONNECTIONS / 2;
-        eprintln!("TLS {each}");
         assert!(each <= 24 * 1_024, "{each} bytes for one end of a waiting connection");
     });
 }
