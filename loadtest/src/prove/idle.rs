@@ -11,8 +11,11 @@ use crate::{
     servers::Server,
 };
 
-const ANSWER_PATH: &str = "/load/bytes/65536";
-const RATE: f64 = 2_000.0;
+const ANSWER_BYTES: usize = 64 * 1024;
+/// For comparison: what a connection costs before it has carried much.
+const SMALL_BYTES: usize = 1_024;
+/// Slow enough that few answers are under way at once: a pool that grew is not an idle connection.
+const RATE: f64 = 1_000.0;
 const WARM_CONNECTIONS: usize = 100;
 const BYTES_MAX: f64 = 2_048.0;
 /// Time for an allocator to give back what it holds.
@@ -21,12 +24,14 @@ const REST: Duration = Duration::from_secs(3);
 pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> Result<(), Fault> {
     let mut stage = Stage::open(options, driver, 1, Depth::Count)?;
     scene::plain(&mut stage.admin, stage.engine.upstream.addr()?)?;
-    let ours = measure(&mut stage.engine, &stage.server, options.idle)?;
+    let engine = &mut stage.engine;
+    let small = measure(engine, &stage.server, options.idle, SMALL_BYTES)?;
+    findings.note(&format!("{small:.0} bytes after an answer of {SMALL_BYTES} bytes"));
+    let ours = measure(engine, &stage.server, options.idle, ANSWER_BYTES)?;
     let words = format!("{ours:.0} bytes per idle connection at {}", options.idle);
     findings.judge(ours <= BYTES_MAX, &words);
-    let upstream = stage.engine.upstream.addr()?;
-    let nginx = Server::nginx(upstream, &cpu::allowed()?)?;
-    let theirs = measure(&mut stage.engine, &nginx, options.idle)?;
+    let nginx = Server::nginx(engine.upstream.addr()?, &cpu::allowed()?)?;
+    let theirs = measure(engine, &nginx, options.idle, ANSWER_BYTES)?;
     findings.note(&format!("nginx: {theirs:.0} bytes"));
     Ok(())
 }
@@ -36,8 +41,9 @@ fn measure(
     engine: &mut crate::engine::Engine,
     server: &Server,
     connections: usize,
+    answer_bytes: usize,
 ) -> Result<f64, Fault> {
-    let request = scene::get(ANSWER_PATH, "");
+    let request = scene::get(&format!("/load/bytes/{answer_bytes}"), "");
     let plan = |connections| {
         let request = request.clone();
         Plan {
