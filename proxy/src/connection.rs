@@ -25,8 +25,43 @@ pub struct Port {
     pub http2: bool,
 }
 
+/// A connection that is ready for requests.
+struct Opened {
+    h1: H1,
+    facts: ClientFacts,
+    /// The handshake agreed on HTTP/2.
+    spoken_h2: bool,
+}
+
 /// Serves a connection until it ends.
+///
+/// Its future is what an idle connection costs: all that is large is boxed and gone while it waits.
 pub async fn serve(core: Rc<Core>, port: Rc<Port>, accepted: Accepted) {
+    let Some(Opened { mut h1, facts, spoken_h2 }) = Box::pin(open(&core, &port, accepted)).await
+    else {
+        return;
+    };
+    if spoken_h2 {
+        return Box::pin(serve_h2(core, h1, facts)).await;
+    }
+    let mut first = true;
+    let mut left = core.settings.keepalive_requests_max.max(1);
+    let may_be_h2 = port.http2 && port.tls.is_none();
+    loop {
+        if !h1.wait(first).await {
+            return;
+        }
+        if first && may_be_h2 && Box::pin(speaks_h2(&mut h1)).await {
+            return Box::pin(serve_h2(core, h1, facts)).await;
+        }
+        first = false;
+        let Some(kept) = Box::pin(busy(&core, h1, &facts, &mut left)).await else { return };
+        h1 = kept;
+    }
+}
+
+/// Shakes hands where the port promises TLS. `None` when the client went or did not agree.
+async fn open(core: &Core, port: &Port, accepted: Accepted) -> Option<Opened> {
     let mut facts = ClientFacts {
         ip: accepted.peer.addr.ip(),
         port: accepted.peer.addr.port(),
@@ -47,34 +82,14 @@ pub async fn serve(core: Rc<Core>, port: Rc<Port>, accepted: Accepted) {
             deadline.arm(patience.client_header_ms);
             let shaken = acceptor.accept(accepted.reader, accepted.writer).await;
             deadline.disarm();
-            let Ok((reader, writer, greeting)) = shaken else { return };
+            let (reader, writer, greeting) = shaken.ok()?;
             facts.sni = greeting.server_name.map(Rc::from);
             spoken_h2 = greeting.http2;
             (WireReader::Tls(Box::new(reader)), WireWriter::Tls(writer))
         }
     };
     let h1 = H1::new(reader, writer, patience, core.settings.limits);
-    if spoken_h2 {
-        return serve_h2(core, h1, facts).await;
-    }
-    serve_h1(core, h1, facts, port.http2 && port.tls.is_none()).await;
-}
-
-/// Requests, one after the other.
-async fn serve_h1(core: Rc<Core>, mut h1: H1, facts: ClientFacts, may_be_h2: bool) {
-    let mut first = true;
-    let mut left = core.settings.keepalive_requests_max.max(1);
-    loop {
-        if !h1.wait(first).await {
-            return;
-        }
-        if first && may_be_h2 && speaks_h2(&mut h1).await {
-            return Box::pin(serve_h2(core, h1, facts)).await;
-        }
-        first = false;
-        let Some(kept) = Box::pin(busy(&core, h1, &facts, &mut left)).await else { return };
-        h1 = kept;
-    }
+    Some(Opened { h1, facts, spoken_h2 })
 }
 
 /// Serves requests while bytes of a next one are here. Gives the connection back when it may wait
@@ -176,4 +191,19 @@ async fn stream_travels(core: Rc<Core>, facts: ClientFacts, stream: h2::Stream) 
         client.abort();
     }
     core.end(exchange);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of the future that a function gives.
+    fn bytes<F: Future>(_: impl FnOnce(Rc<Core>, Rc<Port>, Accepted) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_waiting_connection_is_small() {
+        assert!(bytes(serve) <= 1_024, "{}", bytes(serve));
+    }
 }

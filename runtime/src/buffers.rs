@@ -237,6 +237,10 @@ impl Piece {
         // Both are at most `len`, so the sums stay below the old end.
         self.end = self.start + end as u32;
         self.start += start as u32;
+        if self.is_empty() {
+            // What is used up must not hold a page: idle connections keep such pieces.
+            *self = Self::empty();
+        }
     }
 
     /// Gives back the first `count` bytes (at most all) and keeps the rest.
@@ -358,6 +362,18 @@ mod tests {
         assert!(pool_pages() >= before);
         let _page = Page::take();
         assert_eq!(pool_pages(), kept);
+    }
+
+    #[test]
+    fn a_piece_that_is_used_up_holds_no_page() {
+        let mut page = Page::take();
+        page.extend(b"0123456789");
+        let mut piece = page.freeze();
+        let kept = pool_pages();
+        let head = piece.split_to(10);
+        drop(head);
+        assert_eq!(pool_pages(), kept + 1);
+        assert!(piece.is_empty());
     }
 
     #[test]

@@ -511,7 +511,8 @@ where
             None => return,
             Some(Ok((reader, writer, peer))) => {
                 let open = core.opened(reader.closer());
-                let served = serve(Accepted { reader, writer, peer, listen });
+                // Boxed, because a task keeps room for a future both before and while it runs.
+                let served = Box::pin(serve(Accepted { reader, writer, peer, listen }));
                 io::spawn(async move {
                     let _open = open;
                     served.await;
