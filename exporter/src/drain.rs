@@ -166,7 +166,7 @@ impl Works {
     }
 
     fn settle_one(&mut self, finished: Finished, now_ms: u64) {
-        let Finished { lane, lot, outcome, first_id } = finished;
+        let Finished { lane, lot, outcome, first_id, .. } = finished;
         let Some(lane) = self.lanes.lanes.get_mut(lane) else { return };
         let Settled { delivered, refused } =
             lane.finish(lot, outcome, now_ms, next_random(&mut self.random));

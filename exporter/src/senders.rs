@@ -15,6 +15,8 @@ use uuid::Uuid;
 
 /// Most sender threads, made on demand.
 pub const SENDERS_MAX: usize = 64;
+/// Most bytes of batches on their way at once: with [`SENDERS_MAX`] it bounds the pool's memory.
+const FLYING_BYTES_MAX: usize = 64 << 20;
 /// Stack of a sender thread: a TLS handshake is the deepest thing on it.
 const STACK_BYTES: usize = 512 << 10;
 
@@ -40,6 +42,13 @@ pub struct Job {
     pub sink: Arc<dyn Sink>,
 }
 
+impl Job {
+    /// Bytes of its entries.
+    fn bytes(&self) -> usize {
+        self.runs.iter().flat_map(|run| &run.lens).map(|len| *len as usize).sum()
+    }
+}
+
 /// One batch that came back.
 pub struct Finished {
     /// The lane.
@@ -50,6 +59,7 @@ pub struct Finished {
     pub outcome: Outcome,
     /// The id of its first event, for the log.
     pub first_id: Uuid,
+    bytes: usize,
 }
 
 /// The pool.
@@ -61,6 +71,7 @@ pub struct Senders {
     bell: Arc<Bell>,
     threads: usize,
     flying: usize,
+    flying_bytes: usize,
 }
 
 impl Senders {
@@ -69,12 +80,12 @@ impl Senders {
         let (jobs, queue) = bounded(SENDERS_MAX);
         // Never more results than jobs.
         let (finished, results) = unbounded();
-        Self { jobs, queue, results, finished, bell, threads: 0, flying: 0 }
+        Self { jobs, queue, results, finished, bell, threads: 0, flying: 0, flying_bytes: 0 }
     }
 
-    /// Batches that could be sent at once.
+    /// Batches that could be sent at once; none while too many bytes are on their way.
     pub const fn free(&self) -> usize {
-        SENDERS_MAX - self.flying
+        if self.flying_bytes >= FLYING_BYTES_MAX { 0 } else { SENDERS_MAX - self.flying }
     }
 
     /// Batches on their way.
@@ -85,7 +96,9 @@ impl Senders {
     /// Sends a batch; only while [`Senders::free`] is not 0. Gives it back as finished if no thread
     /// can be had.
     pub fn send(&mut self, job: Job) {
+        let bytes = job.bytes();
         self.flying += 1;
+        self.flying_bytes += bytes;
         if self.flying > self.threads && self.threads < SENDERS_MAX {
             match self.spawn() {
                 Ok(()) => self.threads += 1,
@@ -94,7 +107,8 @@ impl Senders {
                     let outcome = Outcome::Later { why, retry_after_ms: None };
                     let (lane, lot) = (job.lane, job.lot);
                     let first_id = Uuid::nil();
-                    let _open = self.finished.send(Finished { lane, lot, outcome, first_id });
+                    let back = Finished { lane, lot, outcome, first_id, bytes };
+                    let _open = self.finished.send(back);
                     return;
                 }
                 // The threads that are there will take it later.
@@ -109,6 +123,7 @@ impl Senders {
         match self.results.try_recv() {
             Ok(finished) => {
                 self.flying -= 1;
+                self.flying_bytes -= finished.bytes;
                 Some(finished)
             }
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
@@ -120,10 +135,10 @@ impl Senders {
         let bell = Arc::clone(&self.bell);
         let work = move || {
             while let Ok(job) = queue.recv() {
-                let (lane, lot) = (job.lane, job.lot);
+                let (lane, lot, bytes) = (job.lane, job.lot, job.bytes());
                 let (outcome, first_id) = deliver(&job);
                 drop(job);
-                if finished.send(Finished { lane, lot, outcome, first_id }).is_err() {
+                if finished.send(Finished { lane, lot, outcome, first_id, bytes }).is_err() {
                     return;
                 }
                 bell.ring();

@@ -487,3 +487,48 @@ fn an_unwritable_prefix_is_one_sentence() {
     let text = fault.to_string();
     assert!(text.starts_with("the event journal /") && !text.contains('\n'), "{text}");
 }
+
+/// What a dead process has left, and this version cannot read, stays where it is.
+#[test]
+fn rings_of_another_version_are_kept_aside() {
+    let prefix = tempfile::tempdir().unwrap();
+    drop(start(prefix.path(), 1));
+    let house = std::fs::read_dir(prefix.path()).unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        path.file_name()?.to_str()?.starts_with("tollgate-").then_some(path)
+    });
+    let generation = house.unwrap().join("0000-from-the-future");
+    std::fs::create_dir(&generation).unwrap();
+    let ring = generation.join("core-7.ring");
+    let (mut producer, _consumer) = runtime::ring::create(&ring, 1, 99).unwrap();
+    let mut slot = producer.reserve(3, 1).unwrap();
+    slot.write(b"abc");
+    assert!(slot.commit());
+    for _start in 0..2 {
+        let sums = start(prefix.path(), 1).stop(0);
+        assert!(sums.add_up());
+        assert_eq!((sums.rings_set_aside, sums.received), (1, 0));
+        assert!(ring.exists());
+    }
+}
+
+/// A record whose settings nobody knows is never made into an event: who knows what to mask?
+#[test]
+fn a_record_without_its_settings_is_dropped_and_counted() {
+    let prefix = tempfile::tempdir().unwrap();
+    let collector = Collector::start();
+    let exporter = start(prefix.path(), 1);
+    let row = configure(&exporter, 1, &json!({"api_endpoint": collector.url}));
+    let mut producer = exporter.producer(0).unwrap();
+    for row in [
+        exporter::event::RowRef { version: 2, ..row },
+        exporter::event::RowRef { fingerprint: row.fingerprint ^ 1, ..row },
+        row,
+    ] {
+        Traffic::new(row, row.version).commit(&mut producer, "{}").unwrap();
+    }
+    collector.wait_for(1, 10);
+    let sums = exporter.stop(500);
+    assert_eq!((sums.delivered, sums.dropped.count(Loss::SettingsGone)), (1, 2));
+    assert!(sums.add_up());
+}

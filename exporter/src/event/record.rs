@@ -385,7 +385,7 @@ pub(crate) mod tests {
     }
 
     /// One report through a ring, as bytes.
-    fn record_of(report: &Report<'_>) -> Vec<u8> {
+    pub(crate) fn record_of(report: &Report<'_>) -> Vec<u8> {
         let (mut producer, mut consumer) = ring::anonymous(0, RECORD_VERSION).unwrap();
         assert!(report.commit(&mut producer));
         match consumer.take() {
@@ -396,7 +396,7 @@ pub(crate) mod tests {
 
     const ROW: RowRef = RowRef { id: Uuid::from_u128(7), version: 8, fingerprint: 9 };
 
-    fn report<'a>() -> Report<'a> {
+    pub(crate) fn report<'a>() -> Report<'a> {
         Report {
             rows: &[ROW, ROW],
             transaction_id: [3; 16],

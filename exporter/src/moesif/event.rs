@@ -124,14 +124,19 @@ fn uri(record: &Record<'_>, settings: &Settings) -> Vec<u8> {
     uri
 }
 
-/// Header lines as an object: names in lower case, repeated lines as an array.
+/// Header lines as an object: names in lower case and in order, repeated lines as an array. Sorted,
+/// because looking for repeats of each of a thousand lines in all others takes too long.
 fn push_headers(out: &mut Vec<u8>, lines: &LineBytes<'_>, masks: &[String], pid: Option<u32>) {
+    let mut sorted: Vec<(&[u8], &[u8])> = lines.iter().collect();
+    sorted.sort_by(|(one, _), (other, _)| {
+        let letters = one.iter().map(u8::to_ascii_lowercase);
+        letters.cmp(other.iter().map(u8::to_ascii_lowercase))
+    });
     out.extend_from_slice(b",\"headers\":{");
     let mut first = true;
-    for (number, (name, value)) in lines.iter().enumerate() {
-        let same = |other: &[u8]| other.eq_ignore_ascii_case(name);
-        let masked = masks.iter().any(|mask| same(mask.as_bytes()));
-        if masked || lines.iter().take(number).any(|(earlier, _)| same(earlier)) {
+    for group in sorted.chunk_by(|(one, _), (other, _)| one.eq_ignore_ascii_case(other)) {
+        let Some((name, value)) = group.first() else { continue };
+        if masks.iter().any(|mask| mask.as_bytes().eq_ignore_ascii_case(name)) {
             continue;
         }
         if !first {
@@ -140,16 +145,12 @@ fn push_headers(out: &mut Vec<u8>, lines: &LineBytes<'_>, masks: &[String], pid:
         first = false;
         push_text(out, &name.to_ascii_lowercase());
         out.push(b':');
-        let mut repeated =
-            lines.iter().skip(number + 1).filter(|(later, _)| same(later)).peekable();
-        if repeated.peek().is_none() {
+        if group.len() == 1 {
             push_text(out, value);
             continue;
         }
-        out.push(b'[');
-        push_text(out, value);
-        for (_, value) in repeated {
-            out.push(b',');
+        for (number, (_, value)) in group.iter().enumerate() {
+            out.push(if number == 0 { b'[' } else { b',' });
             push_text(out, value);
         }
         out.push(b']');

@@ -145,3 +145,83 @@ fn claim(claims: &Map<String, Value>, field: &str) -> Option<Vec<u8>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::record::tests::{lines_of, record_of, report};
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::json;
+
+    const CONFIG: &str = r#"{"application_id": "a", "user_id_header": "X-User",
+        "company_id_header": "X_Org", "authorization_header_name": "x-token, authorization",
+        "authorization_company_id_field": "org"}"#;
+
+    /// Who a request with these headers is, `consumer` being authenticated, and the response's
+    /// headers being `answer`.
+    #[track_caller]
+    fn check(
+        headers: &[(&str, &str)],
+        consumer: Option<&str>,
+        answer: &[(&str, &str)],
+        expected: (Option<&str>, Option<&str>),
+    ) {
+        let settings = Settings::parse(&serde_json::from_str(CONFIG).unwrap()).unwrap();
+        let (request, response) = (lines_of(headers), lines_of(answer));
+        let bytes = record_of(&report());
+        let mut record = Record::read(&bytes).unwrap();
+        record.request_lines = request.view();
+        record.response_lines = response.view();
+        record.consumer_id = None;
+        record.consumer_custom_id = None;
+        record.consumer_username = consumer.map(str::as_bytes);
+        let text = |id: Option<Vec<u8>>| id.map(|id| String::from_utf8(id).unwrap());
+        let Identity { user_id, company_id } = identify(&record, &settings);
+        let found = (text(user_id), text(company_id));
+        assert_eq!((found.0.as_deref(), found.1.as_deref()), expected, "{headers:?}");
+    }
+
+    fn bearer(claims: &Value) -> String {
+        format!("Bearer h.{}.s", URL_SAFE_NO_PAD.encode(claims.to_string()))
+    }
+
+    #[test]
+    fn the_documented_order() {
+        let token = bearer(&json!({"sub": "from-token", "org": "token-org"}));
+        let auth = ("Authorization", token.as_str());
+        check(&[], None, &[], (None, None));
+        check(&[], None, &[("x-user", "u"), ("x-org", "o")], (Some("u"), Some("o")));
+        check(&[auth], None, &[("x-user", "u")], (Some("from-token"), Some("token-org")));
+        check(&[auth], Some("alice"), &[], (Some("alice"), Some("token-org")));
+        check(&[auth, ("X-USER", "h")], Some("alice"), &[], (Some("h"), Some("token-org")));
+        check(&[auth, ("x-org", "h-org")], None, &[], (Some("from-token"), Some("h-org")));
+        check(&[auth, ("x-user", "")], None, &[], (Some("from-token"), Some("token-org")));
+        let named = [("x-consumer-id", "id"), ("x-consumer-username", "name")];
+        check(&named, None, &[], (Some("name"), None));
+        check(&named, Some("alice"), &[], (Some("alice"), None));
+    }
+
+    #[test]
+    fn tokens_of_all_sorts() {
+        let one = |value: &str, user: Option<&str>| {
+            check(&[("Authorization", value)], None, &[], (user, None));
+        };
+        one("Basic YWxpY2U6cHc6eA==", Some("alice"));
+        one("basic YWxpY2U6", Some("alice"));
+        one("Basic OnB3", None);
+        one("Basic !!!", None);
+        one("Bearer", None);
+        one("Bearer a.b.c", None);
+        one(&bearer(&json!({"sub": "\u{fc}\u{3fe}\u{3ff}?>~"})), Some("\u{fc}\u{3fe}\u{3ff}?>~"));
+        one(&bearer(&json!({"sub": 123_456_789_012_345_678_i64})), Some("123456789012345678"));
+        one(&bearer(&json!({"sub": null})), None);
+        one(&bearer(&json!({"sub": {"a": 1}})), None);
+        one(&bearer(&json!({"SUB": true})), Some("true"));
+        one(&bearer(&json!(["sub"])), None);
+        one(&URL_SAFE_NO_PAD.encode("{\"sub\":\"raw\"}"), Some("raw"));
+        one(&"x".repeat(TOKEN_BYTES_MAX + 1), None);
+        let token = bearer(&json!({"sub": "second"}));
+        let headers = [("X-Token", "opaque"), ("Authorization", token.as_str())];
+        check(&headers, None, &[], (Some("second"), None));
+    }
+}
