@@ -55,6 +55,10 @@ impl Engine {
         if let Some(folder) = std::env::var_os("TOLLGATE_RING_DIR") {
             plan.ring_dir = folder.into();
         }
+        let bytes_max = std::env::var("TOLLGATE_JOURNAL_BYTES_MAX").ok();
+        if let Some(bytes_max) = bytes_max.and_then(|bytes| bytes.parse().ok()) {
+            plan.journal_bytes_max = bytes_max;
+        }
         let exporter = exporter::start(&plan).map_err(|fault| fault.to_string())?;
         let slots = Arc::new(Slots::new(specs().iter().copied()));
         let roadmap = Roadmap::empty(Arc::clone(&slots));
@@ -196,12 +200,7 @@ impl Running {
         self.board.drop_returned();
         let last_round_ms = if ending == Ending::Graceful { LAST_ROUND_MS } else { 0 };
         drop(self.cores);
-        match Arc::try_unwrap(self.exporter) {
-            Ok(exporter) => {
-                let sums = exporter.stop(last_round_ms);
-                log::info!("events: {}", node::events(&sums));
-            }
-            Err(_) => log::error!("the exporter is still in use: the next start adopts its events"),
-        }
+        let sums = self.exporter.stop(last_round_ms);
+        log::info!("events: {}", node::events(&sums));
     }
 }
