@@ -21,7 +21,7 @@ pub use answer::{Answer, AnswerBody};
 pub use config::Config;
 pub use exchange::{
     BodyState, Capture, Client, Credential, Exchange, LeftOut, Onward, Origin, RequestId, Scheme,
-    Scope, Snapshot, Times,
+    Scope, Snapshot, Times, gather,
 };
 pub use kit::{Kit, Node};
 

@@ -71,6 +71,14 @@ impl Client {
         }
     }
 
+    /// How many bytes of the request's body came so far.
+    pub fn body_bytes(&self) -> u64 {
+        match self {
+            Self::H1(client) => client.body_bytes(),
+            Self::H2(client) => client.body_bytes(),
+        }
+    }
+
     /// The next piece of the request's body; none at its end.
     ///
     /// # Errors

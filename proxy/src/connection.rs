@@ -119,7 +119,7 @@ async fn busy(core: &Core, h1: H1, facts: &ClientFacts, left: &mut u64) -> Optio
 async fn one(core: &Core, client: &mut Client, exchange: &mut Exchange, is_last: bool) -> bool {
     let Client::H1(h1) = client else { return false };
     let read = h1.request(&mut exchange.request).await;
-    if is_last {
+    if is_last || core.is_draining() {
         h1.end_after_this();
     }
     match read {

@@ -42,6 +42,7 @@ pub struct Pool {
 struct Idle {
     connection: Connection,
     since_us: u64,
+    suspect: bool,
 }
 
 impl Pool {
@@ -51,28 +52,31 @@ impl Pool {
     }
 
     /// The connection that rested least, if one is there that the upstream has not closed.
-    pub fn take(&mut self, key: Key) -> Option<Connection> {
+    /// `careful` is for a request that cannot be tried again: it looks in any case.
+    pub fn take(&mut self, key: Key, careful: bool) -> Option<Connection> {
         let resting = self.idle.get_mut(&key)?;
         let now_us = clock::now_us();
-        while let Some(Idle { connection, since_us }) = resting.pop() {
+        while let Some(Idle { connection, since_us, suspect }) = resting.pop() {
             let rested_us = now_us.saturating_sub(since_us);
             let fresh = rested_us < self.limits.idle_timeout_ms * 1_000;
-            if fresh && (rested_us < PROBE_AFTER_US || connection.is_quiet()) {
+            let trusted = rested_us < PROBE_AFTER_US && !careful && !suspect;
+            if fresh && (trusted || connection.is_quiet()) {
                 return Some(connection);
             }
         }
         None
     }
 
-    /// Keeps a connection for the next exchange, or closes it.
-    pub fn put(&mut self, connection: Connection) {
+    /// Keeps a connection for the next exchange, or closes it. The next user of a `suspect` one
+    /// looks whether something came that nobody asked for.
+    pub fn put(&mut self, connection: Connection, suspect: bool) {
         let limits = self.limits;
         if limits.requests_max > 0 && connection.requests() >= limits.requests_max {
             return;
         }
         let resting = self.idle.entry(connection.key()).or_default();
         if resting.len() < limits.idle_max {
-            resting.push(Idle { connection, since_us: clock::now_us() });
+            resting.push(Idle { connection, since_us: clock::now_us(), suspect });
         }
     }
 

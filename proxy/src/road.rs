@@ -78,6 +78,11 @@ async fn ask(
             return Err(fault);
         }
     };
+    let bytes_max = core.settings.client_body_bytes_max;
+    if bytes_max > 0 && client.body_length().is_some_and(|bytes| bytes > bytes_max) {
+        collect(core, &core.global_plan(exchange), exchange, walk);
+        return Err(What::BodyTooLarge.into());
+    }
     if let Some(answer) = access(core, &planned, client, exchange, walk).await? {
         return Ok(Source::Made(heads::answer(core, exchange, &answer), Side::Gateway));
     }
@@ -245,7 +250,8 @@ async fn upgrade(
     client.upgrade(&exchange.response);
     log(core, exchange, walk, 0);
     client.flush().await?;
-    crate::tunnel::run(client, answered.into_tunnel()).await
+    let (upstream, silent_ms) = answered.into_tunnel();
+    crate::tunnel::run(client, upstream, silent_ms).await
 }
 
 /// Refuses a request whose head is no head: nothing was matched, so no plugin takes part.

@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use plugins::pdk::{BodyState, Exchange};
+use plugins::pdk::{BodyState, Exchange, gather};
 use runtime::buffers::{Pages, Piece};
 use runtime::clock;
 use runtime::http::body::Framing;
@@ -26,6 +26,10 @@ use crate::core::Core;
 use crate::fault::{Fault, What};
 use crate::heads;
 use crate::roadmap::Planned;
+
+/// A held body up to this is sent in one go with its head, before anything is read: it fits the
+/// buffers of every socket, so a service that answers without reading it cannot hold us up.
+const SENT_AT_ONCE_BYTES_MAX: usize = 32 * 1024;
 
 /// Asks the service of a plan; comes back when the head of the response is in
 /// `exchange.response`.
@@ -70,7 +74,8 @@ async fn one_try(
     let service = planned.service.as_deref().ok_or(What::NoService)?;
     let key = service.key(at);
     loop {
-        let resting = core.pool.borrow_mut().take(key);
+        let careful = !repeatable(exchange);
+        let resting = core.pool.borrow_mut().take(key, careful);
         let rested = resting.is_some();
         let connection = match resting {
             Some(connection) => connection,
@@ -92,7 +97,9 @@ async fn over(
     mut connection: Connection,
 ) -> Result<Answered, Fault> {
     let whole = exchange.request_body_state == BodyState::Whole;
-    let repeatable = whole && idempotent(exchange.request.method());
+    let repeatable = repeatable(exchange);
+    let held_bytes: usize = exchange.request_body.iter().map(|piece| piece.len()).sum();
+    let at_once = whole && held_bytes <= SENT_AT_ONCE_BYTES_MAX;
     let framing = match (whole, client.body_length()) {
         (true, _) => held_framing(exchange),
         (false, Some(length)) => Framing::Length(length),
@@ -101,20 +108,25 @@ async fn over(
     let head = heads::request(core, planned, exchange, framing);
     let mut pages = Pages::new();
     pages.push(head);
-    if framing != Framing::Chunked {
+    if at_once {
         pages.extend(exchange.request_body.iter().cloned());
     }
     let service = planned.service.as_deref().ok_or(What::NoService)?;
     connection.send(pages, service.write_timeout_ms).await.map_err(|f| f.retry(repeatable))?;
-    let sent = if whole {
+    let sent = if at_once {
         let read = connection.response(&mut exchange.response, service.read_timeout_ms).await;
         read.map(|()| true)
     } else {
-        Box::pin(stream(&mut connection, client, exchange, service, framing)).await
+        Box::pin(stream(core, &mut connection, client, exchange, service, framing)).await
     }
     .map_err(|fault| fault.retry(repeatable))?;
     exchange.times.upstream_answered_us = clock::now_us();
     Answered::new(connection, exchange, sent, service.read_timeout_ms)
+}
+
+/// Whether the request may be sent again after a part of it was sent.
+fn repeatable(exchange: &Exchange) -> bool {
+    exchange.request_body_state == BodyState::Whole && idempotent(exchange.request.method())
 }
 
 /// The framing of a body that the gateway holds: none where the client's request had none.
@@ -150,48 +162,59 @@ pub async fn read_body(
     exchange: &mut Exchange,
     bytes_max: usize,
 ) -> Result<(), Fault> {
-    let body_bytes_max = core.settings.client_body_bytes_max;
-    if client.body_length().is_some_and(|bytes| body_bytes_max > 0 && bytes > body_bytes_max) {
-        return Err(What::BodyTooLarge.into());
-    }
     let mut bytes = 0;
     while bytes <= bytes_max {
-        let Some(piece) = client.body().await? else {
+        let Some(piece) = body(core, client).await? else {
             exchange.request_body_state = BodyState::Whole;
             return Ok(());
         };
         bytes += piece.len();
         exchange.request_capture.keep(&piece, &exchange.kit);
-        exchange.request_body.push(piece);
+        gather(&mut exchange.request_body, piece);
     }
     exchange.request_body_state = BodyState::TooLarge;
     Ok(())
 }
 
-/// Sends a body as it arrives, and reads the response's head at the same time: a service may answer
-/// before it has read everything.
+/// The next piece of the client's body, unless it makes the body too large.
+async fn body(core: &Core, client: &mut Client) -> Result<Option<Piece>, Fault> {
+    let piece = client.body().await?;
+    let bytes_max = core.settings.client_body_bytes_max;
+    if bytes_max > 0 && client.body_bytes() > bytes_max {
+        return Err(What::BodyTooLarge.into());
+    }
+    Ok(piece)
+}
+
+/// Sends a body piece by piece, what is held and then what arrives, and reads the response's head
+/// at the same time: a service may answer before it has read everything.
 async fn stream(
+    core: &Core,
     connection: &mut Connection,
     client: &mut Client,
     exchange: &mut Exchange,
     service: &crate::roadmap::Service,
     framing: Framing,
 ) -> Result<bool, Fault> {
-    let held = std::mem::take(&mut exchange.request_body);
-    let (mut sender, inbox, read_deadline) = connection.split();
+    let whole = exchange.request_body_state == BodyState::Whole;
+    let held = exchange.request_body.clone();
+    if !whole {
+        exchange.request_body.clear();
+    }
+    let (mut sender, inbox, deadlines) = connection.split();
     let (capture, kit) = (&mut exchange.request_capture, &exchange.kit);
     let write_ms = service.write_timeout_ms;
+    let framed = |piece| match framing {
+        Framing::Chunked => chunk(piece),
+        _ => Pages::from_iter([piece]),
+    };
     let mut pump = pin!(async {
-        if framing == Framing::Chunked {
-            for piece in held {
-                sender.send(chunk(piece), write_ms).await?;
-            }
+        for piece in held {
+            sender.send(framed(piece), write_ms).await?;
         }
-        while let Some(piece) = client.body().await? {
+        while !whole && let Some(piece) = body(core, client).await? {
             capture.keep(&piece, kit);
-            let whole = Pages::from_iter([piece.clone()]);
-            let pages = if framing == Framing::Chunked { chunk(piece) } else { whole };
-            sender.send(pages, write_ms).await?;
+            sender.send(framed(piece), write_ms).await?;
         }
         if framing == Framing::Chunked {
             let end = Pages::from_iter([Piece::from_static(write::LAST_CHUNK)]);
@@ -200,22 +223,29 @@ async fn stream(
         Ok::<(), Fault>(())
     });
     let mut answer = pin!(response_head(inbox, &mut exchange.response));
-    let mut pumping = true;
+    let (mut pumping, mut unsent) = (true, None);
     let answered = poll_fn(|cx| {
         if pumping && let Poll::Ready(pumped) = pump.as_mut().poll(cx) {
             pumping = false;
             // Only from here on is it the upstream that keeps us waiting.
-            read_deadline.arm(service.read_timeout_ms);
-            if let Err(fault) = pumped {
-                return Poll::Ready(Err(fault));
+            deadlines.read.arm(service.read_timeout_ms);
+            match pumped {
+                // It takes no more; it may have said why.
+                Err(fault) if fault.what == What::Unreachable => unsent = Some(fault),
+                Err(fault) => return Poll::Ready(Err(fault)),
+                Ok(()) => {}
             }
         }
         answer.as_mut().poll(cx)
     })
     .await;
-    let missed = read_deadline.missed();
-    read_deadline.disarm();
-    if missed { Err(What::TimedOut.into()) } else { answered.map(|()| !pumping) }
+    // An answer in the middle abandons the upload, and its deadline with it.
+    let missed = deadlines.end();
+    match (answered, unsent) {
+        _ if missed => Err(What::TimedOut.into()),
+        (Err(_), Some(fault)) => Err(fault),
+        (answered, unsent) => answered.map(|()| !pumping && unsent.is_none()),
+    }
 }
 
 /// One chunk of a chunked body.

@@ -21,3 +21,5 @@ mod limits;
 mod proxying;
 #[path = "black_box/tutorial.rs"]
 mod tutorial;
+#[path = "black_box/unusual.rs"]
+mod unusual;

@@ -153,6 +153,29 @@ pub enum LeftOut {
     NoRoom,
 }
 
+/// A piece below this is copied when it is gathered behind others: it would hold a page of its own
+/// for a few bytes, and a body can drip in one byte at a time.
+const SMALL_BYTES: usize = 4 * 1024;
+
+/// Adds a piece to those of a body that is held. Small ones are put together, each time two
+/// neighbours are of like size, so that what is held stays in proportion to its bytes.
+pub fn gather(pieces: &mut SmallVec<[Piece; 2]>, piece: Piece) {
+    if pieces.is_empty() || piece.len() >= SMALL_BYTES {
+        return pieces.push(piece);
+    }
+    let mut tail = piece.to_vec();
+    // The first is as it came: most bodies are one piece, and are never copied.
+    while pieces.len() > 1
+        && let Some(before) = pieces.last()
+        && before.len() < SMALL_BYTES
+        && before.len() <= tail.len()
+    {
+        tail = [&**before, &tail].concat();
+        pieces.pop();
+    }
+    pieces.push(Piece::from_vec(tail));
+}
+
 /// A body that is kept, as references to the pages that stream past.
 #[derive(Default)]
 pub struct Capture {
@@ -181,7 +204,7 @@ impl Capture {
             self.leave_out(LeftOut::NoRoom, kit);
         } else {
             self.bytes += piece.len();
-            self.pieces.push(piece.clone());
+            gather(&mut self.pieces, piece.clone());
         }
     }
 
@@ -394,5 +417,32 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.request_capture.reset(&self.kit);
         self.response_capture.reset(&self.kit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(lengths: impl Iterator<Item = usize>, pieces_max: usize) {
+        let (mut pieces, mut expected) = (SmallVec::new(), Vec::new());
+        for (at, length) in lengths.enumerate() {
+            let bytes = vec![(at % 251) as u8; length];
+            expected.extend_from_slice(&bytes);
+            gather(&mut pieces, Piece::from_vec(bytes));
+        }
+        let held: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        assert!(held == expected, "the bytes are the same, in order");
+        assert!(pieces.len() <= pieces_max, "{} pieces", pieces.len());
+    }
+
+    #[test]
+    fn small_pieces_are_put_together() {
+        check([10, 10].into_iter(), 2);
+        check(std::iter::repeat_n(1, 4_096), 15);
+        check(std::iter::repeat_n(1, 100_000), 45);
+        check((0..1_000).map(|n| n * 37 % 5_000 + 1), 1_000);
+        check(std::iter::repeat_n(16_384, 64), 64);
     }
 }

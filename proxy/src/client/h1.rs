@@ -33,6 +33,7 @@ pub struct H1 {
     framing: Framing,
     decoder: Decoder,
     body_done: bool,
+    body_bytes: u64,
     expects_continue: bool,
     queued: Pages,
     queued_bytes: usize,
@@ -55,6 +56,7 @@ impl H1 {
             framing: Framing::None,
             decoder: Decoder::new(Framing::None),
             body_done: true,
+            body_bytes: 0,
             expects_continue: false,
             queued: Pages::new(),
             queued_bytes: 0,
@@ -124,6 +126,7 @@ impl H1 {
         self.framing = framing;
         self.decoder = Decoder::new(framing);
         self.body_done = matches!(framing, Framing::None | Framing::Length(0));
+        self.body_bytes = 0;
         self.expects_continue = false;
         self.sent_bytes = 0;
         self.chunked = false;
@@ -167,15 +170,31 @@ impl H1 {
             let piece = self.inbox.ready().slice(step.piece);
             let _used = self.inbox.take(step.used);
             if !piece.is_empty() {
+                self.body_bytes += piece.len() as u64;
                 return Ok(Some(piece));
             }
         }
         Ok(None)
     }
 
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// Throws away what is here of a body that nobody wants. A short one is then done, and the
+    /// connection can go on.
+    fn discard_body(&mut self) {
+        while !self.body_done && !self.inbox.ready().is_empty() {
+            let Ok(step) = self.decoder.step(self.inbox.ready()) else { return };
+            self.body_done = step.done;
+            let _used = self.inbox.take(step.used);
+        }
+    }
+
     pub(super) fn head(&mut self, request: &Request, response: &Response, length: Length) {
         let status = response.status;
         self.bodiless = request.method() == "HEAD" || matches!(status, 204 | 304);
+        self.discard_body();
         // An answer given before the body was read ends the connection: what is still on its way
         // must not be taken for a request.
         self.persist &= self.body_done;
@@ -286,8 +305,8 @@ impl H1 {
     /// Closes so that an answer on its way is not lost: ends the sending direction first, then
     /// reads and drops what still comes, within bounds.
     pub async fn close(mut self) {
-        let _ended = self.writer.shutdown().await;
         self.deadline.arm(LINGER_MS);
+        let _ended = self.writer.shutdown().await;
         let mut dropped = self.inbox.take_all().len();
         while dropped < LINGER_BYTES_MAX && matches!(self.inbox.fill().await, Ok(true)) {
             dropped += self.inbox.take_all().len();

@@ -19,6 +19,7 @@ pub struct H2 {
     patience: Patience,
     bodiless: bool,
     ended: bool,
+    body_bytes: u64,
     sent_bytes: u64,
 }
 
@@ -37,6 +38,7 @@ impl H2 {
             patience,
             bodiless: false,
             ended: false,
+            body_bytes: 0,
             sent_bytes: 0,
         };
         (client, stream.fault)
@@ -53,8 +55,16 @@ impl H2 {
     pub(super) async fn body(&mut self) -> Result<Option<Piece>, ClientFault> {
         match clock::within(self.patience.client_body_ms, self.body.next()).await {
             None => Err(ClientFault::TimedOut),
-            Some(next) => next.transpose().map_err(gone),
+            Some(next) => {
+                let piece = next.transpose().map_err(gone)?;
+                self.body_bytes += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                Ok(piece)
+            }
         }
+    }
+
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_bytes
     }
 
     pub(super) fn head(&mut self, request: &Request, response: &Response, length: Length) {

@@ -111,15 +111,31 @@ impl Connection {
         if missed { Err(What::TimedOut.into()) } else { read }
     }
 
-    /// Both directions apart, and the deadline of the reading one.
-    pub(super) fn split(&mut self) -> (Sender<'_>, &mut Inbox, &Deadline) {
+    /// Both directions apart, and their deadlines.
+    pub(super) fn split(&mut self) -> (Sender<'_>, &mut Inbox, Deadlines<'_>) {
         let sender = Sender { writer: &mut self.writer, deadline: &self.write_deadline };
-        (sender, &mut self.inbox, &self.read_deadline)
+        let deadlines = Deadlines { read: &self.read_deadline, write: &self.write_deadline };
+        (sender, &mut self.inbox, deadlines)
     }
 
-    /// Both directions, for a tunnel.
-    pub fn halves(&mut self) -> (&mut Inbox, &mut WireWriter) {
-        (&mut self.inbox, &mut self.writer)
+    /// Both directions, for a tunnel, and what ends it.
+    pub fn halves(&mut self) -> (&mut Inbox, &mut WireWriter, &Deadline) {
+        (&mut self.inbox, &mut self.writer, &self.read_deadline)
+    }
+}
+
+/// The deadlines of both directions.
+pub(super) struct Deadlines<'a> {
+    pub(super) read: &'a Deadline,
+    write: &'a Deadline,
+}
+
+impl Deadlines<'_> {
+    /// Ends both; whether one was missed.
+    pub(super) fn end(&self) -> bool {
+        self.read.disarm();
+        self.write.disarm();
+        self.read.missed() || self.write.missed()
     }
 }
 

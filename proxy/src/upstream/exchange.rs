@@ -9,6 +9,7 @@ use super::Connection;
 use crate::client::Length;
 use crate::core::Core;
 use crate::fault::{Fault, What};
+use crate::forwarded::is_websocket;
 
 /// A response whose head is known.
 pub struct Answered {
@@ -32,6 +33,11 @@ impl Answered {
         let response = &exchange.response;
         let framing = body::response_framing(response, exchange.request.method())
             .map_err(|fault| Fault::new(What::BadResponse).because(fault.words()))?;
+        let request = &exchange.request;
+        if response.status == 101 && !is_websocket(&request.fields, request.version) {
+            let why = "it switched to a protocol that nobody asked for";
+            return Err(Fault::new(What::BadResponse).because(why));
+        }
         let reusable = sent
             && framing != Framing::UntilClose
             && response.status != 101
@@ -47,10 +53,10 @@ impl Answered {
     }
 
     /// How long the body is, as the client is told. For an answer without a body this is what the
-    /// upstream declared, so that HEAD tells the same as GET.
+    /// upstream declared, if it did, so that HEAD tells the same as GET.
     pub fn length(&self, declared: Option<u64>) -> Length {
         match self.framing {
-            Framing::None => declared.map_or(Length::Known(0), Length::Known),
+            Framing::None => declared.map_or(Length::Unknown, Length::Known),
             Framing::Length(bytes) => Length::Known(bytes),
             Framing::Chunked | Framing::UntilClose => Length::Unknown,
         }
@@ -112,12 +118,14 @@ impl Answered {
     pub fn finish(self, core: &Core) {
         let quiet = self.connection.inbox.ready().is_empty();
         if self.reusable && self.done && quiet {
-            core.pool.borrow_mut().put(self.connection);
+            // Some servers send a body where none can be: look before the next request follows.
+            core.pool.borrow_mut().put(self.connection, self.framing == Framing::None);
         }
     }
 
-    /// The connection, after the upstream has agreed to another protocol.
-    pub fn into_tunnel(self) -> Connection {
-        self.connection
+    /// The connection, after the upstream has agreed to another protocol, and how long it may be
+    /// silent.
+    pub fn into_tunnel(self) -> (Connection, u64) {
+        (self.connection, self.read_timeout_ms)
     }
 }

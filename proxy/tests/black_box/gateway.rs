@@ -111,9 +111,25 @@ impl Gateway {
 
     /// Asks it to end, and waits until it has.
     pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
+        self.signal(rustix::process::Signal::TERM)
+    }
+
+    /// Asks it to finish what is open and to end, and waits until it has.
+    pub(crate) fn quit(&mut self) -> std::process::ExitStatus {
+        self.signal(rustix::process::Signal::QUIT)
+    }
+
+    fn signal(&mut self, signal: rustix::process::Signal) -> std::process::ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
         self.child.wait().unwrap()
+    }
+
+    /// What the process holds of the machine's memory.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let path = format!("/proc/{}/statm", self.child.id());
+        let pages = std::fs::read_to_string(path).unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096
     }
 
     /// A call of the Admin API with a form, which must succeed.
