@@ -1,5 +1,6 @@
 //! Keeps `deploy/kong.conf.default` equal to the table of settings: the test writes the file and
 //! asks for a second run, so that the reference can never say what the program does not do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{fmt::Write, fs, path::Path};
 

@@ -114,11 +114,6 @@ impl Gateway {
         self.signal(rustix::process::Signal::TERM)
     }
 
-    /// Asks it to finish what is open and to end, and waits until it has.
-    pub(crate) fn quit(&mut self) -> std::process::ExitStatus {
-        self.signal(rustix::process::Signal::QUIT)
-    }
-
     fn signal(&mut self, signal: rustix::process::Signal) -> std::process::ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
