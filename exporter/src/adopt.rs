@@ -243,6 +243,7 @@ pub(crate) fn leave(works: &mut Works) {
             log::warn!("drained rings cannot be removed: {fault}");
         }
     }
+    works.house.tidy();
     for lane in 0..works.lanes.lanes.len() {
         works.persist(lane);
     }

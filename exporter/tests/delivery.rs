@@ -82,6 +82,8 @@ fn every_event_arrives_once_and_the_book_adds_up() {
     drop(posts);
     let left: Vec<_> = std::fs::read_dir(prefix.path().join("journal")).unwrap().collect();
     assert_eq!(left.len(), 1, "only the lock is left: {left:?}");
+    let left: Vec<_> = std::fs::read_dir(prefix.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "no directory for rings: {left:?}");
 }
 
 #[test]
@@ -492,7 +494,7 @@ fn an_unwritable_prefix_is_one_sentence() {
 #[test]
 fn rings_of_another_version_are_kept_aside() {
     let prefix = tempfile::tempdir().unwrap();
-    drop(start(prefix.path(), 1));
+    let _other = start(prefix.path(), 1);
     let house = std::fs::read_dir(prefix.path()).unwrap().find_map(|entry| {
         let path = entry.unwrap().path();
         path.file_name()?.to_str()?.starts_with("tollgate-").then_some(path)

@@ -13,6 +13,7 @@ pub const ADOPTED_MAX: usize = 256;
 #[derive(Debug)]
 pub struct House {
     journal: PathBuf,
+    ring_dir: PathBuf,
     /// `None` where shared memory cannot be used.
     rings: Option<PathBuf>,
     /// Why not.
@@ -51,7 +52,7 @@ impl House {
             Ok(rings) => (Some(rings), None),
             Err(fault) => (None, Some(format!("{}: {fault}", ring_dir.display()))),
         };
-        Ok(Self { journal, rings, rings_fault })
+        Ok(Self { journal, ring_dir: ring_dir.to_owned(), rings, rings_fault })
     }
 
     /// Why rings cannot lie in shared memory.
@@ -72,10 +73,13 @@ impl House {
     pub fn create(&self, name: &str) -> io::Result<Generation> {
         let _lock = self.lock()?;
         let mut generation = self.take(name)?.ok_or_else(|| io::Error::other("name in use"))?;
-        if let Some(rings) = &generation.rings
-            && DirBuilder::new().recursive(true).mode(0o700).create(rings).is_err()
-        {
-            generation.rings = None;
+        if let Some(rings) = &generation.rings {
+            // The directory around it may have been tidied away since it was checked.
+            let made = private_dir(&self.ring_dir, &self.journal)
+                .and_then(|_| DirBuilder::new().mode(0o700).create(rings));
+            if made.is_err() {
+                generation.rings = None;
+            }
         }
         Ok(generation)
     }
@@ -115,6 +119,15 @@ impl House {
         }
         let rings = self.rings.as_ref().map(|rings| rings.join(name));
         Ok(Some(Generation { name: name.to_owned(), journal, rings, _lock: lock }))
+    }
+
+    /// Removes the directory for rings if no process has any, so that installations that are gone
+    /// leave nothing in shared memory.
+    pub fn tidy(&self) {
+        if let (Some(rings), Ok(_lock)) = (&self.rings, self.lock()) {
+            // Fails while there is a generation in it, which is what it is for.
+            let _in_use = fs::remove_dir(rings);
+        }
     }
 
     /// Removes a generation of which nothing is left.
@@ -174,7 +187,11 @@ fn private_dir(ring_dir: &Path, journal: &Path) -> io::Result<PathBuf> {
 
 fn folders(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(path)? {
+    let entries = match fs::read_dir(path) {
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(names),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_dir()
             && let Ok(name) = entry.file_name().into_string()
