@@ -166,7 +166,8 @@ struct Request {
     body: Vec<u8>,
 }
 
-/// Reads one request; `None` when the connection ended before it.
+/// Reads one request; `None` when the connection ended before it or within it: a sender that was
+/// killed half-way has sent no batch.
 fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if stream.read_line(&mut line)? == 0 {
@@ -178,6 +179,9 @@ fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>
     loop {
         let mut line = String::new();
         stream.read_line(&mut line)?;
+        if !line.ends_with('\n') {
+            return Ok(None);
+        }
         let line = line.trim_end().to_ascii_lowercase();
         let Some((name, value)) = line.split_once(':') else { break };
         match name {
@@ -192,9 +196,14 @@ fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>
     if chunked {
         read_chunks(stream, &mut body)?;
     } else {
-        stream.take(length).read_to_end(&mut body)?;
+        read_exactly(stream, length, &mut body)?;
     }
     Ok(Some(Request { method, path, body: unpack(&encoding, body)? }))
+}
+
+fn read_exactly(stream: &mut impl BufRead, bytes: u64, body: &mut Vec<u8>) -> io::Result<()> {
+    let read = stream.take(bytes).read_to_end(body)? as u64;
+    if read == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 fn read_chunks(stream: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<()> {
@@ -202,7 +211,7 @@ fn read_chunks(stream: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<()> 
         let mut line = String::new();
         stream.read_line(&mut line)?;
         let size = u64::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
-        stream.take(size).read_to_end(body)?;
+        read_exactly(stream, size, body)?;
         line.clear();
         stream.read_line(&mut line)?;
         if size == 0 {
@@ -267,6 +276,21 @@ mod tests {
         let request = batch(&packed.finish().unwrap(), "Content-Encoding: gzip\r\n");
         assert_eq!(send(&collector, &request), "HTTP/1.1 201 Created");
         assert_eq!(collector.books().events, 2);
+    }
+
+    #[test]
+    fn a_batch_that_was_cut_is_no_batch() {
+        let collector = start(Depth::Book);
+        for whole in [batch(TWO.as_bytes(), ""), b"POST /v1/events/batch HTTP/1.1\r\n\r\n".into()] {
+            let mut stream = TcpStream::connect(collector.addr).unwrap();
+            stream.write_all(&whole[..whole.len() - 1]).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert_eq!(answer, "");
+        }
+        let books = collector.books();
+        assert_eq!((books.batches, books.strange), (0, 0));
     }
 
     #[test]

@@ -108,7 +108,8 @@ async fn busy(core: &Core, h1: H1, facts: &ClientFacts, left: &mut u64) -> Optio
     };
     core.end(exchange);
     let Client::H1(h1) = client else { return None };
-    if kept {
+    // The order to drain may have come after the head had promised more.
+    if kept && !core.is_draining() {
         return Some(h1);
     }
     h1.close().await;

@@ -168,6 +168,9 @@ async fn respond(
     if let Length::Known(bytes) = length {
         exchange.response_capture.declare(Some(bytes), &exchange.kit);
     }
+    if core.is_draining() {
+        client.end_after_this();
+    }
     client.head(&exchange.request, &exchange.response, length);
     let relayed = relay(client, exchange, walk, &mut source).await;
     // The report is in the ring before the client can see the end of the answer.

@@ -304,3 +304,35 @@ fn a_body_that_drips_is_not_held_in_a_page_for_each_byte() {
         assert!(held < 32 * 1024 * 1024, "{driver}: {held} bytes for a body of {length}");
     }
 }
+
+#[test]
+fn a_node_that_quits_answers_what_is_open_and_keeps_no_connection() {
+    for driver in drivers() {
+        let echo = Echo::start();
+        let mut gateway = Gateway::start(driver, &[]);
+        gateway.route("/s", echo.port);
+        let open = |target: &str| {
+            let mut stream = TcpStream::connect(("127.0.0.1", gateway.proxy)).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        };
+        let mut idle = open("/s/bytes/1");
+        assert_eq!(idle.read(&mut [0; 4_096]).map(|bytes| bytes > 0).ok(), Some(true));
+        let mut slow: Vec<_> = (0..4).map(|_| open("/s/delay/1500/bytes/9")).collect();
+        thread::sleep(Duration::from_millis(300));
+        let begun = Instant::now();
+        gateway.begin_to_quit();
+        for stream in &mut slow {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{driver}: {answer:?}");
+            assert!(answer.contains("Connection: close") && answer.ends_with("abcdefghi"));
+        }
+        assert_eq!(idle.read(&mut [0; 16]).unwrap(), 0, "the idle one is closed");
+        assert!(gateway.ended().success());
+        // Longer means that a connection was kept until the time for open requests was up.
+        assert!(begun.elapsed() < Duration::from_secs(9), "{driver}: {:?}", begun.elapsed());
+    }
+}
