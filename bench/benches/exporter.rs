@@ -60,6 +60,7 @@ fn report<'a>(rows: &'a [RowRef], response_body: &'a [&'a [u8]]) -> Report<'a> {
         service_name: Some("items"),
         route_hosts: Some(&["api.example.com"]),
         blocked_by: None,
+        weight: 1,
     }
 }
 

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 /// Version of the bytes that [`Report::commit`] writes. A new one for each change of their order.
-pub const RECORD_VERSION: u32 = 1;
+pub const RECORD_VERSION: u32 = 2;
 /// Most plugin rows that one exchange can be reported to; further ones are not taken.
 pub const ROWS_MAX: usize = 8;
 /// Most header lines a side that are kept; the rest is left out.
@@ -187,6 +187,8 @@ pub struct Report<'a> {
     pub route_hosts: Option<&'a [&'a str]>,
     /// The governance rule that blocked the exchange.
     pub blocked_by: Option<&'a str>,
+    /// How many exchanges this one stands for, where others were sampled out.
+    pub weight: u32,
 }
 
 impl Report<'_> {
@@ -216,6 +218,7 @@ impl Report<'_> {
         to.u8(u8::from(self.client_ip_headers_trusted) | u8::from(self.access_ran) << 1);
         to.u16(self.status);
         to.u16(self.port);
+        to.u32(self.weight);
         to.u64(self.started_us);
         to.u64(self.ended_us);
         to.put(&self.transaction_id);

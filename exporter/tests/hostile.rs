@@ -50,6 +50,7 @@ fn event(target: &[u8], headers: &Pairs, body: &[u8], config: &Value) -> (Vec<u8
         service_name: None,
         route_hosts: None,
         blocked_by: None,
+        weight: 1,
     };
     let (mut producer, mut consumer) = ring::anonymous(8 << 20, RECORD_VERSION).unwrap();
     assert!(report.commit(&mut producer));

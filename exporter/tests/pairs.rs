@@ -249,6 +249,7 @@ fn event_of(pair: &Value) -> Value {
         service_name: ctx["service"]["name"].as_str(),
         route_hosts: hosts.as_deref(),
         blocked_by: None,
+        weight: 1,
     };
     rendered(&report, &parts.settings)
 }

@@ -142,6 +142,8 @@ pub struct Record<'a> {
     pub service_name: Option<&'a [u8]>,
     /// The blocking rule.
     pub blocked_by: Option<&'a [u8]>,
+    /// How many exchanges it stands for.
+    pub weight: u32,
     /// The route's hosts.
     pub route_hosts: Option<Vec<&'a [u8]>>,
 }
@@ -205,7 +207,7 @@ impl<'a> Record<'a> {
         let scheme = scheme(from.u8()?)?;
         let (request_state, response_state) = (state(from.u8()?)?, state(from.u8()?)?);
         let flags = from.u8()?;
-        let (status, port) = (from.u16()?, from.u16()?);
+        let (status, port, weight) = (from.u16()?, from.u16()?, from.u32()?);
         let (started_us, ended_us) = (from.u64()?, from.u64()?);
         let transaction_id = from.array::<16>()?;
         let rows = rows(&mut from, rows_len)?;
@@ -245,6 +247,7 @@ impl<'a> Record<'a> {
             credential_key,
             service_name: service,
             blocked_by: blocked,
+            weight,
             route_hosts,
         })
     }
@@ -422,6 +425,7 @@ pub(crate) mod tests {
             service_name: Some("s"),
             route_hosts: Some(&["h1", "h2"]),
             blocked_by: None,
+            weight: 4,
         }
     }
 
@@ -447,6 +451,7 @@ pub(crate) mod tests {
         assert_eq!((record.consumer_username, record.credential_key), (None, Some(&b"k"[..])));
         assert_eq!(record.route_hosts, Some(vec![&b"h1"[..], &b"h2"[..]]));
         assert_eq!((record.service_name, record.blocked_by), (Some(&b"s"[..]), None));
+        assert_eq!(record.weight, 4);
     }
 
     #[test]

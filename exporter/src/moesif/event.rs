@@ -55,7 +55,7 @@ fn push_whole(
         Direction::Internal => "Internal",
     };
     let id = Uuid::from_bytes(record.transaction_id);
-    push(out, format_args!(",\"direction\":\"{direction}\",\"weight\":1"));
+    push(out, format_args!(",\"direction\":\"{direction}\",\"weight\":{}", record.weight));
     push(out, format_args!(",\"transaction_id\":\"{id}\"}}"));
     left_out
 }

@@ -65,6 +65,7 @@ impl Traffic {
             service_name: Some("items"),
             route_hosts: None,
             blocked_by: None,
+            weight: 1,
         })
     }
 }

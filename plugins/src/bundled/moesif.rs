@@ -156,6 +156,7 @@ impl Moesif {
             service_name: exchange.scope.service.as_deref().and_then(|row| row.text("name")),
             route_hosts: hosts.as_deref(),
             blocked_by: None,
+            weight: 1,
         }
         .commit(ring);
         if !committed {
