@@ -6,15 +6,18 @@
 use std::rc::Rc;
 
 use plugins::pdk::{Client as ClientFacts, Exchange};
+use runtime::buffers::{Page, Piece};
 use runtime::clock::Deadline;
 use runtime::cores::Accepted;
 use runtime::http::h2;
+use runtime::io::Reader;
+use runtime::proxy_protocol::{self, Told};
 use runtime::wire::{WireReader, WireWriter};
 
 use crate::client::{Client, H1, H2};
 use crate::core::{Core, scheme};
 use crate::fault::Fault;
-use crate::inbox::HeadEnd;
+use crate::inbox::{HeadEnd, Inbox};
 use crate::road;
 
 /// What a port promises.
@@ -23,6 +26,8 @@ pub struct Port {
     pub tls: Option<runtime::tls::Acceptor>,
     /// Whether HTTP/2 is spoken.
     pub http2: bool,
+    /// Whether every connection begins with a PROXY header; one without is closed.
+    pub proxy_protocol: bool,
 }
 
 /// A connection that is ready for requests.
@@ -61,7 +66,7 @@ pub async fn serve(core: Rc<Core>, port: Rc<Port>, accepted: Accepted) {
 }
 
 /// Shakes hands where the port promises TLS. `None` when the client went or did not agree.
-async fn open(core: &Core, port: &Port, accepted: Accepted) -> Option<Opened> {
+async fn open(core: &Core, port: &Port, mut accepted: Accepted) -> Option<Opened> {
     let mut facts = ClientFacts {
         ip: accepted.peer.addr.ip(),
         port: accepted.peer.addr.port(),
@@ -75,12 +80,28 @@ async fn open(core: &Core, port: &Port, accepted: Accepted) -> Option<Opened> {
     };
     let patience = core.settings.patience;
     let mut spoken_h2 = false;
+    let deadline = Deadline::new(accepted.reader.closer());
+    let mut first = Piece::empty();
+    if port.proxy_protocol {
+        deadline.arm(patience.client_header_ms);
+        let told = proxy_header(&mut accepted.reader).await;
+        deadline.disarm();
+        let (told, rest) = told.map_err(|fault| log::info!("{}: {fault}", facts.peer)).ok()?;
+        first = rest;
+        let trust = &core.settings.trust;
+        if let Told::Ends { client, .. } = told
+            && facts.trusted
+            && trust.by_proxy_protocol()
+        {
+            (facts.ip, facts.port) = (client.ip(), client.port());
+        }
+    }
     let (reader, writer) = match &port.tls {
         None => (WireReader::Plain(accepted.reader), WireWriter::Plain(accepted.writer)),
         Some(acceptor) => {
-            let deadline = Deadline::new(accepted.reader.closer());
             deadline.arm(patience.client_header_ms);
-            let shaken = acceptor.accept(accepted.reader, accepted.writer).await;
+            let shaken = acceptor.accept(accepted.reader, accepted.writer, first).await;
+            first = Piece::empty();
             deadline.disarm();
             let (reader, writer, greeting) = shaken.ok()?;
             facts.sni = greeting.server_name.map(Rc::from);
@@ -88,8 +109,27 @@ async fn open(core: &Core, port: &Port, accepted: Accepted) -> Option<Opened> {
             (WireReader::Tls(Box::new(reader)), WireWriter::Tls(writer))
         }
     };
-    let h1 = H1::new(reader, writer, patience, core.settings.limits);
+    let h1 = H1::new(Inbox::with(reader, first), writer, patience, core.settings.limits);
     Some(Opened { h1, facts, spoken_h2 })
+}
+
+/// Reads the PROXY header; gives what it says and what was read behind it.
+async fn proxy_header(reader: &mut Reader) -> std::io::Result<(Told, Piece)> {
+    let mut page = Page::take();
+    // A page is longer than the longest header.
+    loop {
+        let read;
+        (read, page) = reader.read(page).await;
+        if read? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let parsed = proxy_protocol::parse(page.bytes());
+        if let Some((used, told)) = parsed.map_err(std::io::Error::other)? {
+            let mut rest = page.freeze();
+            rest.advance(used);
+            return Ok((told, rest));
+        }
+    }
 }
 
 /// Serves requests while bytes of a next one are here. Gives the connection back when it may wait

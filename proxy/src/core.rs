@@ -137,7 +137,7 @@ impl Core {
         let requests = &self.counts.requests;
         requests.store(requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         exchange.id = RequestId::from_bits(clock::random(), clock::random());
-        if !self.settings.trust.nets.is_empty() {
+        if self.settings.trust.by_header() {
             let client = self.settings.trust.client(exchange.client.peer, &exchange.request.fields);
             exchange.client.ip = client.ip;
             exchange.client.port = client.port;

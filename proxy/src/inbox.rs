@@ -36,6 +36,11 @@ impl Inbox {
         Self { reader, ready: Piece::default() }
     }
 
+    /// A connection, and what was read from it already.
+    pub fn with(reader: WireReader, ready: Piece) -> Self {
+        Self { reader, ready }
+    }
+
     /// What is there already.
     pub fn ready(&self) -> &Piece {
         &self.ready

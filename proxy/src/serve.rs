@@ -80,7 +80,7 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, own: Vec<Own>) -> Result<Cores, 
 fn port(listen: &Listen, shared: &Shared) -> Port {
     let acceptor = shared.acceptors.as_ref().filter(|_| listen.tls);
     let tls = acceptor.map(|(http2, http1)| if listen.http2 { http2 } else { http1 }.clone());
-    Port { tls, http2: listen.http2 }
+    Port { tls, http2: listen.http2, proxy_protocol: listen.proxy_protocol }
 }
 
 fn core(handle: &cores::Core, shared: &Shared, own: Own) -> Core {

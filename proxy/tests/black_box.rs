@@ -13,6 +13,8 @@ mod gateway;
 #[path = "black_box/http.rs"]
 mod http;
 
+#[path = "black_box/arrival.rs"]
+mod arrival;
 #[path = "black_box/events.rs"]
 mod events;
 #[path = "black_box/limits.rs"]

@@ -11,6 +11,7 @@ pub mod cores;
 pub mod http;
 pub mod io;
 pub mod mailbox;
+pub mod proxy_protocol;
 pub mod ring;
 pub mod tally;
 pub mod tls;

@@ -359,6 +359,7 @@ impl TlsWriter {
 async fn handshake(
     reader: Reader,
     writer: Writer,
+    first: Piece,
     tls: Connection,
 ) -> Result<(TlsReader, TlsWriter, Greeting)> {
     let session = Rc::new(Session {
@@ -367,13 +368,8 @@ async fn handshake(
         waiting: Cell::new(None),
         closer: reader.closer(),
     });
-    let mut half = TlsReader {
-        reader,
-        session: Rc::clone(&session),
-        sealed: Piece::empty(),
-        plain: 0,
-        grown: true,
-    };
+    let mut half =
+        TlsReader { reader, session: Rc::clone(&session), sealed: first, plain: 0, grown: true };
     for _ in 0..HANDSHAKE_BYTES_MAX / PAGE_BYTES {
         session.flush_if_free().await?;
         if !session.tls.borrow().is_handshaking() {
@@ -447,7 +443,7 @@ mod tests {
             let put = Rc::clone(&accepted);
             io::spawn(async move {
                 let (reader, writer, _) = listener.accept().await.unwrap();
-                put.set(Some(acceptor.accept(reader, writer).await));
+                put.set(Some(acceptor.accept(reader, writer, Piece::empty()).await));
             });
             let (reader, writer) = io::connect(addr, &ConnectOptions::default()).await.unwrap();
             let connected = connector.connect(reader, writer, name).await;
@@ -544,7 +540,7 @@ mod tests {
             let (_reader, mut writer) = io::connect(listener.local_addr(), &options).await.unwrap();
             writer.write(pages(b"GET / HTTP/1.1\r\n\r\n")).await.unwrap();
             let (reader, writer, _) = listener.accept().await.unwrap();
-            let fault = ends.acceptor.accept(reader, writer).await.err().unwrap();
+            let fault = ends.acceptor.accept(reader, writer, Piece::empty()).await.err().unwrap();
             assert_eq!(fault.kind(), ErrorKind::InvalidData);
         })
         .unwrap();

@@ -345,7 +345,7 @@ fn a_waiting_tls_connection_costs_its_budget_at_most() {
             let accepted = Rc::new(Cell::new(None));
             let put = Rc::clone(&accepted);
             io::spawn(async move {
-                let done = acceptor.accept(their_reader, their_writer).await;
+                let done = acceptor.accept(their_reader, their_writer, Piece::empty()).await;
                 let (reader, mut writer, _) = done.expect("the server's handshake");
                 writer.write(pages(vec![7; 64 * 1024])).await.expect("an answer");
                 put.set(Some((reader, writer)));

@@ -493,7 +493,8 @@ async fn ours_against_ours(https: bool) {
         let answers = Arc::clone(&served);
         let on_stream = move |stream| answer(stream, Arc::clone(&answers));
         let (reader, writer) = if https {
-            let (reader, writer, greeting) = acceptor.accept(reader, writer).await.unwrap();
+            let (reader, writer, greeting) =
+                acceptor.accept(reader, writer, Piece::empty()).await.unwrap();
             assert!(greeting.http2);
             (reader.into(), writer.into())
         } else {

@@ -82,7 +82,7 @@ async fn accept(listener: &mut Listener, tls: &Tls) -> (WireReader, WireWriter) 
     match tls {
         None => (reader.into(), writer.into()),
         Some((acceptor, _)) => {
-            let done = acceptor.accept(reader, writer).await;
+            let done = acceptor.accept(reader, writer, Piece::empty()).await;
             let (reader, writer, greeting) = done.expect("the handshake of the server");
             assert!(greeting.http2 && greeting.server_name.as_deref() == Some("tunnel.test"));
             (reader.into(), writer.into())

@@ -8,7 +8,7 @@ use runtime::clock::Deadline;
 use runtime::http::body::{self, Decoder, Framing};
 use runtime::http::head::{self, Limits, Request, Response, Version};
 use runtime::http::write;
-use runtime::wire::{WireReader, WireWriter};
+use runtime::wire::WireWriter;
 
 use super::{ClientFault, Length};
 use crate::inbox::{HeadEnd, Inbox};
@@ -45,10 +45,10 @@ pub struct H1 {
 
 impl H1 {
     /// A connection that was just accepted.
-    pub fn new(reader: WireReader, writer: WireWriter, patience: Patience, limits: Limits) -> Self {
+    pub fn new(inbox: Inbox, writer: WireWriter, patience: Patience, limits: Limits) -> Self {
         let deadline = Deadline::new(writer.closer());
         Self {
-            inbox: Inbox::new(reader),
+            inbox,
             writer,
             deadline,
             patience,

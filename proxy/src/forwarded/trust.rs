@@ -15,7 +15,7 @@ const HOPS_MAX: usize = 64;
 pub struct Trust {
     /// `trusted_ips`.
     pub nets: Vec<IpNet>,
-    /// `real_ip_header`; empty where the address comes from the PROXY protocol, or nowhere.
+    /// `real_ip_header`; `proxy_protocol` means the header before the connection's first byte.
     pub header: String,
     /// `real_ip_recursive`: whether trusted addresses in the list are skipped too.
     pub recursive: bool,
@@ -40,6 +40,18 @@ impl Trust {
     pub fn has(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         self.nets.iter().any(|net| net.contains(&ip))
+    }
+
+    /// Whether the client is who the PROXY header says.
+    #[must_use]
+    pub fn by_proxy_protocol(&self) -> bool {
+        self.header == "proxy_protocol"
+    }
+
+    /// Whether each request may name another client than its connection.
+    #[must_use]
+    pub fn by_header(&self) -> bool {
+        !self.nets.is_empty() && !self.header.is_empty() && !self.by_proxy_protocol()
     }
 
     /// Who the client is.

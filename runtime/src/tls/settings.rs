@@ -5,6 +5,7 @@
 
 use super::identity::{Identity, Names, TlsFault};
 use super::{Greeting, TlsReader, TlsWriter, handshake};
+use crate::buffers::Piece;
 use crate::io::{Error, ErrorKind, Reader, Result, Writer};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -85,6 +86,7 @@ impl Acceptor {
     }
 
     /// Does the handshake. Give it a deadline through the reader's closer: it must be awaited.
+    /// `first` is what was read before: nothing, except behind a PROXY header.
     ///
     /// # Errors
     /// Those of the connection, and `InvalidData` with rustls's words where the peer does not
@@ -93,9 +95,10 @@ impl Acceptor {
         &self,
         reader: Reader,
         writer: Writer,
+        first: Piece,
     ) -> Result<(TlsReader, TlsWriter, Greeting)> {
         let tls = ServerConnection::new(Arc::clone(&self.0)).map_err(super::broken)?;
-        handshake(reader, writer, Connection::Server(tls)).await
+        handshake(reader, writer, first, Connection::Server(tls)).await
     }
 }
 
@@ -181,7 +184,7 @@ impl Connector {
         let name = ServerName::try_from(name.to_owned())
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error))?;
         let tls = ClientConnection::new(Arc::clone(&self.0), name).map_err(super::broken)?;
-        handshake(reader, writer, Connection::Client(tls)).await
+        handshake(reader, writer, Piece::empty(), Connection::Client(tls)).await
     }
 }
 
