@@ -29,7 +29,8 @@ pub use kit::{Kit, Node};
 pub struct Spec {
     /// Name, priority, version and configuration fields, as the Admin API shows them.
     pub schema: PluginSchema,
-    /// The phases that `Plugin` really has; the others are never called.
+    /// The phases that `Plugin` really has; the others are never called. None at all: the behaviour
+    /// is not built yet (see [`Spec::not_built`]).
     pub phases: &'static [Phase],
     /// The entities that come with this plugin, such as `keyauth_credentials`.
     pub entities: &'static [&'static Entity],
@@ -39,6 +40,20 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// A plugin whose behaviour is not built yet, and which brings no entities.
+    ///
+    /// Its configurations are checked and stored as Kong's. While a row of it is enabled,
+    /// `GET /status` lists it as inactive and every request in its scope is answered 503: a gateway
+    /// that served without the authentication that was asked for would be open.
+    pub const fn not_built(schema: PluginSchema) -> Self {
+        Self { schema, phases: &[], entities: &[], prepare: not_built }
+    }
+
+    /// Whether the plugin does anything; see [`Spec::not_built`].
+    pub const fn is_built(&self) -> bool {
+        !self.phases.is_empty()
+    }
+
     /// Whether the plugin takes part in a phase.
     pub fn has(&self, phase: Phase) -> bool {
         self.phases.contains(&phase)
@@ -73,6 +88,17 @@ impl Prepared {
     pub fn instance(&self) -> Box<dyn Plugin> {
         (self.0)()
     }
+}
+
+/// For [`Spec::prepare`] of a plugin that is not built: every configuration that its schema allows
+/// is stored, and no instance is ever made.
+///
+/// # Errors
+/// Never.
+pub fn not_built(_config: &Config<'_>) -> Result<Prepared, Fault> {
+    struct Nothing;
+    impl Plugin for Nothing {}
+    Ok(Prepared::new(|| Box::new(Nothing)))
 }
 
 /// Why a configuration cannot be used though its schema holds.

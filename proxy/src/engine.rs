@@ -182,6 +182,8 @@ impl Running {
         gauges.show("events", move || node::events(&exporter.sums()));
         let words = self.words();
         gauges.show("engine", move || words.clone().into());
+        let board = Arc::clone(&self.board);
+        gauges.show("inactive", move || node::inactive(&board.newest().tables, specs()));
         let (counts, readings) = (self.counts.clone(), self.cores.readings());
         gauges.count_traffic(move || Traffic {
             accepted: readings.iter().map(|reading| reading.counts().accepted).sum(),

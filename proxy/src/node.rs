@@ -3,12 +3,16 @@
 //! The store is started before the cores, because they need its first snapshot; so what the cores
 //! count is plugged in here later.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use exporter::{Dropped, Sums};
+use plugins::pdk::Spec;
 use serde_json::{Map, Value, json};
 use store::admin::{Live, Node, NodeFacts};
 use store::conf::{Database, Settings};
+use store::snapshot::Tables;
+use store::value::Row;
 use uuid::Uuid;
 
 use crate::cli::VERSION;
@@ -115,6 +119,35 @@ fn origin(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let host = rest.split(['/', '?', '#']).next().filter(|host| !host.is_empty())?;
     Some(format!("{scheme}://{host}"))
+}
+
+/// Most rows that `GET /status` lists as inactive; all of them are counted.
+const INACTIVE_ROWS_MAX: usize = 100;
+
+/// The enabled rows of plugins whose behaviour is not built yet, as `GET /status` shows them.
+#[must_use]
+pub fn inactive(tables: &Tables, specs: &[&'static Spec]) -> Value {
+    let waiting: BTreeSet<&str> =
+        specs.iter().filter(|spec| !spec.is_built()).map(|spec| spec.schema.name).collect();
+    let is_inactive = |row: &&Arc<Row>| {
+        row.flag("enabled").unwrap_or(true)
+            && row.text("name").is_some_and(|name| waiting.contains(name))
+    };
+    let (mut rows, mut total) = (Vec::new(), 0_usize);
+    for row in tables.all("plugins").filter(is_inactive) {
+        total += 1;
+        if rows.len() < INACTIVE_ROWS_MAX {
+            let parent = |name| row.foreign(name).map(|id| json!({ "id": id.to_string() }));
+            rows.push(json!({
+                "id": row.id().to_string(),
+                "name": row.text("name"),
+                "route": parent("route"),
+                "service": parent("service"),
+                "consumer": parent("consumer"),
+            }));
+        }
+    }
+    json!({ "plugins": rows, "total": total })
 }
 
 /// The sums of events, as `GET /status` shows them.

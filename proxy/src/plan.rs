@@ -181,7 +181,15 @@ fn place_of(slots: &Slots, row: &Row) -> Option<Place> {
 /// one that comes from an older database closes its routes, and the log says so.
 fn configured(slots: &Slots, slot: u16, row: &Row) -> Configured {
     let prepared = slots.spec(slot).and_then(|spec| match (spec.prepare)(&Config::of(row)) {
-        Ok(prepared) => Some(prepared),
+        Ok(prepared) if spec.is_built() => Some(prepared),
+        Ok(_) => {
+            log::warn!(
+                "the {} plugin {} is stored but not built yet; requests in its scope get 503",
+                spec.schema.name,
+                row.id()
+            );
+            None
+        }
         Err(fault) => {
             log::error!(
                 "the {} plugin {} cannot run: config.{}: {}; requests in its scope get 503",

@@ -19,6 +19,8 @@ mod arrival;
 mod events;
 #[path = "black_box/limits.rs"]
 mod limits;
+#[path = "black_box/not_built.rs"]
+mod not_built;
 #[path = "black_box/proxying.rs"]
 mod proxying;
 #[path = "black_box/tutorial.rs"]

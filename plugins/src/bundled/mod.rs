@@ -1,17 +1,49 @@
 //! Every bundled plugin. Written by `bench/tidy/tests/bundled_list.rs`, never by hand.
 
+pub mod acme;
+pub mod ai_prompt_decorator;
+pub mod ai_prompt_guard;
+pub mod ai_prompt_template;
+pub mod ai_proxy;
+pub mod ai_request_transformer;
+pub mod ai_response_transformer;
+pub mod aws_lambda;
+pub mod azure_functions;
+pub mod grpc_gateway;
+pub mod grpc_web;
 pub mod key_auth;
+pub mod ldap_auth;
 pub mod moesif;
+pub mod opentelemetry;
+pub mod post_function;
+pub mod pre_function;
 pub mod rate_limiting;
 pub mod request_termination;
+pub mod zipkin;
 
 use crate::pdk::Spec;
 
 /// Every bundled plugin, by file name.
 #[rustfmt::skip]
 pub static ALL: &[&Spec] = &[
+    &acme::PLUGIN,
+    &ai_prompt_decorator::PLUGIN,
+    &ai_prompt_guard::PLUGIN,
+    &ai_prompt_template::PLUGIN,
+    &ai_proxy::PLUGIN,
+    &ai_request_transformer::PLUGIN,
+    &ai_response_transformer::PLUGIN,
+    &aws_lambda::PLUGIN,
+    &azure_functions::PLUGIN,
+    &grpc_gateway::PLUGIN,
+    &grpc_web::PLUGIN,
     &key_auth::PLUGIN,
+    &ldap_auth::PLUGIN,
     &moesif::PLUGIN,
+    &opentelemetry::PLUGIN,
+    &post_function::PLUGIN,
+    &pre_function::PLUGIN,
     &rate_limiting::PLUGIN,
     &request_termination::PLUGIN,
+    &zipkin::PLUGIN,
 ];

@@ -126,6 +126,19 @@ pub fn fault(spec: &'static Spec, config: serde_json::Value) -> Option<String> {
     prepared(spec, &catalogue, &config).err()
 }
 
+/// Compares what the Admin API would say against a configuration with the words that it must
+/// contain; no words: it says nothing.
+///
+/// # Panics
+/// When it says something else.
+#[track_caller]
+pub fn check_fault(spec: &'static Spec, config: serde_json::Value, expected: &str) {
+    let shown = config.to_string();
+    let found = fault(spec, config).unwrap_or_default();
+    let equal = if expected.is_empty() { found.is_empty() } else { found.contains(expected) };
+    assert!(equal, "{shown}: {found:?}, not {expected:?}");
+}
+
 /// The answer of a plugin that decides at once: its status, and its message or body.
 pub fn answered(step: Step<'_>) -> Option<(u16, String)> {
     let Step::Done(Outcome::Answer(answer)) = step else { return None };

@@ -133,7 +133,9 @@ fn inside(shape: &Shape, out: &mut Object) {
 
 fn element_document(element: &Field) -> Json {
     let mut document = document(element);
-    document["required"] = json!(true);
+    if element.required.is_none() {
+        document["required"] = json!(true);
+    }
     document
 }
 

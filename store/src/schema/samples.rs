@@ -1,9 +1,9 @@
 //! Plugins and their entities for tests, as their own files describe them.
 
-use super::typical::{CREATED_AT, ID, TAGS, header_name, host, path, port, sni, timeout_ms};
+use super::typical::{CREATED_AT, ID, TAGS, header_name, path, redis};
 use super::{
     Catalogue, Deprecation, Entity, Expand, Field, PluginSchema, Preset, Rule, Shorthand, array,
-    boolean, foreign, integer, matching, number, record, text,
+    boolean, foreign, integer, matching, number, text,
 };
 use crate::value::Value;
 
@@ -102,49 +102,6 @@ const fn limit(name: &'static str, about: &'static str) -> Field {
     number(name, about).gt(0)
 }
 
-const REDIS: Field = record(
-    "redis",
-    "Redis configuration",
-    &[
-        host("host"),
-        port("port").or(Preset::Integer(6379)),
-        timeout_ms("timeout").or(Preset::Integer(2000)),
-        text(
-            "username",
-            "Username to use for Redis connections. If undefined, ACL authentication won't be \
-             performed. This requires Redis v6.0.0+. To be compatible with Redis v5.x.y, you can \
-             set it to `default`.",
-        )
-        .referenceable(),
-        text(
-            "password",
-            "Password to use for Redis connections. If undefined, no AUTH commands are sent to \
-             Redis.",
-        )
-        .referenceable()
-        .encrypted()
-        .len_min(0),
-        integer(
-            "database",
-            "Database to use for the Redis connection when using the `redis` strategy",
-        )
-        .or(Preset::Integer(0)),
-        boolean("ssl", "If set to true, uses SSL to connect to Redis.")
-            .or(Preset::Flag(false))
-            .optional(),
-        boolean(
-            "ssl_verify",
-            "If set to true, verifies the validity of the server SSL certificate. If setting this \
-             parameter, also configure `lua_ssl_trusted_certificate` in `kong.conf` to specify the \
-             CA (or server) certificate used by your Redis server. You may also need to configure \
-             `lua_ssl_verify_depth` accordingly.",
-        )
-        .or(Preset::Flag(false))
-        .optional(),
-        sni("server_name").optional(),
-    ],
-);
-
 macro_rules! old {
     ($field:expr, $new:literal) => {
         Shorthand {
@@ -217,7 +174,7 @@ pub(crate) static RATE_LIMITING: PluginSchema = PluginSchema {
         )
         .or(Preset::Flag(true))
         .required(),
-        REDIS,
+        redis("redis"),
         boolean("hide_client_headers", "Optionally hide informative response headers.")
             .or(Preset::Flag(false))
             .required(),

@@ -2,7 +2,7 @@
 //!
 //! Descriptions are Kong's: `/schemas` prints them.
 
-use super::{Field, Preset, foreign, integer, map, number, record, set, text};
+use super::{Field, Preset, array, boolean, foreign, integer, map, number, record, set, text};
 use crate::check::formats;
 
 /// Every protocol.
@@ -193,6 +193,105 @@ pub const fn timeout_ms(name: &'static str) -> Field {
     )
     .between(0, (1 << 31) - 2)
 }
+
+/// Names of log fields and the Lua code that fills them. The code itself is not looked at.
+pub const fn lua_code(name: &'static str) -> Field {
+    map(name, "Lua code as a key-value map", &LUA_TEXT, &LUA_TEXT)
+}
+
+const LUA_TEXT: Field = text("", "").len_min(1);
+
+/// A connection to Redis.
+pub const fn redis(name: &'static str) -> Field {
+    record(name, "Redis configuration", REDIS)
+}
+
+/// The fields of [`redis`].
+pub const REDIS: &[Field] = &[
+    host("host"),
+    port("port").or(Preset::Integer(6379)),
+    timeout_ms("timeout").or(Preset::Integer(2000)),
+    text(
+        "username",
+        "Username to use for Redis connections. If undefined, ACL authentication won't be \
+         performed. This requires Redis v6.0.0+. To be compatible with Redis v5.x.y, you can set \
+         it to `default`.",
+    )
+    .referenceable(),
+    text(
+        "password",
+        "Password to use for Redis connections. If undefined, no AUTH commands are sent to Redis.",
+    )
+    .referenceable()
+    .encrypted()
+    .len_min(0),
+    integer("database", "Database to use for the Redis connection when using the `redis` strategy")
+        .or(Preset::Integer(0)),
+    boolean("ssl", "If set to true, uses SSL to connect to Redis.")
+        .or(Preset::Flag(false))
+        .optional(),
+    boolean(
+        "ssl_verify",
+        "If set to true, verifies the validity of the server SSL certificate. If setting this \
+         parameter, also configure `lua_ssl_trusted_certificate` in `kong.conf` to specify the CA \
+         (or server) certificate used by your Redis server. You may also need to configure \
+         `lua_ssl_verify_depth` accordingly.",
+    )
+    .or(Preset::Flag(false))
+    .optional(),
+    sni("server_name").optional(),
+];
+
+/// Which headers carry a trace's context, in and out.
+pub const fn propagation(name: &'static str) -> Field {
+    record(name, "", PROPAGATION)
+}
+
+const PROPAGATION: &[Field] = &[
+    array(
+        "extract",
+        "Header formats used to extract tracing context from incoming requests. If multiple \
+         values are specified, the first one found will be used for extraction. If left empty, \
+         Kong will not extract any tracing context information from incoming requests and \
+         generate a trace with no parent and a new trace ID.",
+        &text("", "").one_of(&["b3", "gcp", "jaeger", "aws", "ot", "w3c", "datadog"]),
+    ),
+    array(
+        "clear",
+        "Header names to clear after context extraction. This allows to extract the context from \
+         a certain header and then remove it from the request, useful when extraction and \
+         injection are performed on different header formats and the original header should not \
+         be sent to the upstream. If left empty, no headers are cleared.",
+        &text("", "").custom(formats::header_name),
+    ),
+    array(
+        "inject",
+        "Header formats used to inject tracing context. The value `preserve` will use the same \
+         header format as the incoming request. If multiple values are specified, all of them \
+         will be used during injection. If left empty, Kong will not inject any tracing context \
+         information in outgoing requests.",
+        &text("", "").one_of(&[
+            "preserve",
+            "b3",
+            "gcp",
+            "b3-single",
+            "jaeger",
+            "aws",
+            "ot",
+            "w3c",
+            "datadog",
+        ]),
+    ),
+    text(
+        "default_format",
+        "The default header format to use when extractors did not match any format in the \
+         incoming headers and `inject` is configured with the value: `preserve`. This can happen \
+         when no tracing header was found in the request, or the incoming tracing header formats \
+         were not included in `extract`.",
+    )
+    .required()
+    .one_of(&["b3", "gcp", "b3-single", "jaeger", "aws", "ot", "w3c", "datadog"]),
+];
 
 /// How a log plugin batches and retries (Kong: `kong/tools/queue_schema.lua`).
 pub const fn queue(name: &'static str) -> Field {

@@ -2,7 +2,7 @@
 
 use store::schema::{
     Deprecation, Expand, Field, PluginSchema, Preset, Rule, Shorthand, boolean, integer, matching,
-    number, record, text, typical,
+    number, text, typical,
 };
 use store::value::Value;
 
@@ -47,7 +47,7 @@ const CONFIG: &[Field] = &[
     )
     .required()
     .or(Preset::Flag(true)),
-    REDIS_SERVER,
+    typical::redis("redis"),
     boolean("hide_client_headers", "Optionally hide informative response headers.")
         .required()
         .or(Preset::Flag(false)),
@@ -64,49 +64,6 @@ const CONFIG: &[Field] = &[
     .required()
     .or(Preset::Integer(-1)),
 ];
-
-const REDIS_SERVER: Field = record(
-    "redis",
-    "Redis configuration",
-    &[
-        typical::host("host"),
-        typical::port("port").or(Preset::Integer(6379)),
-        typical::timeout_ms("timeout").or(Preset::Integer(2000)),
-        text(
-            "username",
-            "Username to use for Redis connections. If undefined, ACL authentication won't be \
-             performed. This requires Redis v6.0.0+. To be compatible with Redis v5.x.y, you can \
-             set it to `default`.",
-        )
-        .referenceable(),
-        text(
-            "password",
-            "Password to use for Redis connections. If undefined, no AUTH commands are sent to \
-             Redis.",
-        )
-        .referenceable()
-        .encrypted()
-        .len_min(0),
-        integer(
-            "database",
-            "Database to use for the Redis connection when using the `redis` strategy",
-        )
-        .or(Preset::Integer(0)),
-        boolean("ssl", "If set to true, uses SSL to connect to Redis.")
-            .or(Preset::Flag(false))
-            .optional(),
-        boolean(
-            "ssl_verify",
-            "If set to true, verifies the validity of the server SSL certificate. If setting this \
-             parameter, also configure `lua_ssl_trusted_certificate` in `kong.conf` to specify the \
-             CA (or server) certificate used by your Redis server. You may also need to configure \
-             `lua_ssl_verify_depth` accordingly.",
-        )
-        .or(Preset::Flag(false))
-        .optional(),
-        typical::sni("server_name").optional(),
-    ],
-);
 
 /// Limits of longer periods must not be lower, and `sync_rate` belongs to redis.
 fn check(config: &Value) -> Result<(), String> {

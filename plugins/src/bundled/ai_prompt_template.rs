@@ -1,0 +1,25 @@
+//! ai-prompt-template: fills templates in prompts. Its behaviour is not built yet.
+//!
+//! Source: Kong `kong/plugins/ai-prompt-template/schema.lua`.
+
+mod schema;
+
+use crate::pdk::Spec;
+
+/// The plugin.
+pub static PLUGIN: Spec = Spec::not_built(schema::SCHEMA);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pdk::script::check_fault;
+    use serde_json::json;
+
+    #[test]
+    fn what_kong_refuses_is_refused() {
+        let check = |config, expected| check_fault(&PLUGIN, config, expected);
+        check(json!({"templates": [{"name": "a", "template": "b"}]}), "");
+        check(json!({}), "required field missing");
+        check(json!({"templates": [{"name": "a"}]}), "required field missing");
+    }
+}

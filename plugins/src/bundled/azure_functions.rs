@@ -1,0 +1,24 @@
+//! azure-functions: lets an Azure function answer. Its behaviour is not built yet.
+//!
+//! Source: Kong `kong/plugins/azure-functions/schema.lua`.
+
+mod schema;
+
+use crate::pdk::Spec;
+
+/// The plugin.
+pub static PLUGIN: Spec = Spec::not_built(schema::SCHEMA);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pdk::script::check_fault;
+    use serde_json::json;
+
+    #[test]
+    fn what_kong_refuses_is_refused() {
+        let check = |config, expected| check_fault(&PLUGIN, config, expected);
+        check(json!({"functionname": "f", "appname": "a"}), "");
+        check(json!({"functionname": "f"}), "required field missing");
+    }
+}
