@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use exporter::{Dropped, Sums};
 use plugins::pdk::Spec;
 use serde_json::{Map, Value, json};
-use store::admin::{Live, Node, NodeFacts};
+use store::admin::{Balancers, Live, Node, NodeFacts};
 use store::conf::{Database, Settings};
 use store::snapshot::Tables;
 use store::value::Row;
@@ -111,6 +111,7 @@ pub fn node<'a>(
         },
         live: Box::new(move || gauges.live()),
         log_level: logs.level_dial(),
+        balancers: Balancers::default(),
     }
 }
 

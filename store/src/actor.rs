@@ -8,11 +8,13 @@
 //! publish: whoever has read it finds its write in [`Store::tables`] and in the watch. If the
 //! commit fails, the working tables are dropped, and all calls of that group answer 500.
 
+mod names;
 mod working;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use names::names;
 pub use working::{Key, Working};
 
 use crate::admin::{Call, Reply};

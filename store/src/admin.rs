@@ -12,7 +12,9 @@ mod body;
 mod call;
 mod coerce;
 mod form;
+mod health;
 mod multipart;
+mod named;
 mod node;
 mod openapi;
 mod page;
@@ -22,8 +24,12 @@ mod reply;
 mod rows;
 mod schemas;
 mod tags;
+mod targets;
 
 pub use call::{Call, Method};
+pub use health::{
+    AddressHealth, Balancers, HealthMark, ReadHealth, TakeMark, TargetHealth, UpstreamHealth,
+};
 pub use node::{KONG_VERSION, Live, LogLevel, Node, NodeFacts};
 pub use reply::Reply;
 
@@ -82,6 +88,9 @@ impl Admin {
             Some(method) => method,
             None => return Err(Reply::method_not_allowed()),
         };
+        if matches!(hit.place, Place::Fixed(Fixed::Disabled)) {
+            return Err(Reply::not_found());
+        }
         if !hit.methods.contains(&method) {
             return Err(Reply::method_not_allowed());
         }
@@ -97,6 +106,7 @@ impl Admin {
             Place::Parent(link) => rows.parent(link),
             Place::Children(link) => rows.children(link),
             Place::Child(link) => rows.child(link),
+            Place::Targets(of) => targets::answer(rows, &mut self.node, of),
             Place::Fixed(_) => Err(Reply::not_found()),
         }
     }
@@ -134,10 +144,11 @@ impl Fixture<'_, '_> {
             Fixed::PluginConfigSchema => schemas::plugin_config(self.store.catalogue(), name),
             Fixed::EntitySchema => schemas::entity(self.store.catalogue(), name),
             Fixed::PluginSchema => schemas::plugin(self.store.catalogue(), name),
-            Fixed::VaultSchema => Err(Reply::message(404, &format!("No vault named '{name}'"))),
+            Fixed::VaultSchema => schemas::vault(name),
             Fixed::FilterSchema => Err(Reply::message(404, &format!("Filter '{name}' not found"))),
             Fixed::EntityValidate => schemas::validate(self.store, name, sent),
             Fixed::PluginValidate => schemas::validate(self.store, "plugins", sent),
+            Fixed::VaultValidate => schemas::validate(self.store, "vaults", sent),
             Fixed::Tags => tags::answer(self.store, self.call, self.method, None),
             Fixed::Tag => tags::answer(self.store, self.call, self.method, Some(name)),
             // Nothing is cached beside the snapshot, which is never stale.
@@ -152,6 +163,7 @@ impl Fixture<'_, '_> {
             Fixed::Clustering => {
                 Err(unavailable("Kong is configured to run as Control Plane for the cluster"))
             }
+            Fixed::Disabled => Err(Reply::not_found()),
             Fixed::Wasm => Err(unavailable("wasm is enabled")),
         }
     }

@@ -13,8 +13,10 @@ mod complete;
 mod faults;
 mod fields;
 pub mod formats;
+pub mod jwk;
 mod objects;
 pub mod pattern;
+pub mod pem;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -109,13 +109,14 @@ impl<'a> Working<'a> {
     /// # Errors
     /// Codes 2, 3, 4, 5, 11, 13, or what a plugin's `prepare` found.
     pub fn insert(&mut self, entity: &'static Entity, input: Value) -> Result<Arc<Row>, Fault> {
+        let names = self.names_given(entity, &input, None)?;
         let (object, expires_at_s) = self.checked(entity, input, Mode::Insert, |_| {})?;
         if let Some(id) = object.get("id").as_id()
             && self.tables.get(entity.name, id).is_some()
         {
             return Err(Fault::primary_key_violation(json!({ "id": id.to_string() })));
         }
-        self.store(entity, object, expires_at_s)
+        self.store(entity, object, expires_at_s, names)
     }
 
     /// A whole row under that key, new or in place of another (PUT).
@@ -128,6 +129,7 @@ impl<'a> Working<'a> {
         key: &Key,
         input: Value,
     ) -> Result<Arc<Row>, Fault> {
+        let names = self.names_given(entity, &input, self.id_of(entity, key))?;
         let before = self.find(entity, key);
         let keyed = |object: &mut Value| match (key, &before) {
             (Key::Id(id), _) => object.put("id", Value::text(id.to_string())),
@@ -139,7 +141,7 @@ impl<'a> Working<'a> {
             }
         };
         let (object, expires_at_s) = self.checked(entity, input, Mode::Upsert, keyed)?;
-        self.store(entity, object, expires_at_s)
+        self.store(entity, object, expires_at_s, names)
     }
 
     /// Changes some fields of a row (PATCH): records merge, lists and maps are replaced.
@@ -153,6 +155,7 @@ impl<'a> Working<'a> {
         mut patch: Value,
     ) -> Result<Arc<Row>, Fault> {
         let Some(row) = self.find(entity, key) else { return Err(missing(key)) };
+        let names = self.names_given(entity, &patch, Some(row.id()))?;
         if let Some(guard) = entity.guard {
             guard(&self.tables, &mut patch, Some(&row))?;
         }
@@ -173,7 +176,7 @@ impl<'a> Working<'a> {
         self.resolve(entity, &mut object)?;
         check::validate(catalogue, entity, &object, Mode::Update, &given, Some(&before))?;
         check::transform(entity, &mut object, &given)?;
-        self.store(entity, object, expires_at_s)
+        self.store(entity, object, expires_at_s, names)
     }
 
     /// Deletes a row and what cascades from it; `false` if there was none.
@@ -196,10 +199,15 @@ impl<'a> Working<'a> {
         entity: &'static Entity,
         row: &Arc<Row>,
     ) -> Result<(), Fault> {
+        if let Some(farewell) = entity.farewell {
+            farewell(&self.tables, row)?;
+        }
+        let named = entity.named_children.map(|children| children.entity);
         for (child, field) in self.catalogue.children(entity.name) {
             let Kind::Foreign(_, on_delete) = field.kind else { continue };
             let rows: Vec<Arc<Row>> =
                 self.tables.children(child.name, field.name, row.id(), None).cloned().collect();
+            let on_delete = if named == Some(child.name) { OnDelete::Cascade } else { on_delete };
             match on_delete {
                 OnDelete::Restrict if !rows.is_empty() => {
                     return Err(Fault::referenced(child.name, entity.name));
@@ -310,12 +318,13 @@ impl<'a> Working<'a> {
         }
     }
 
-    /// Puts a checked object into the tables.
+    /// Puts a checked object into the tables, and its children if it names them.
     fn store(
         &mut self,
         entity: &'static Entity,
         object: Value,
         expires_at_s: Option<i64>,
+        names: Option<Vec<String>>,
     ) -> Result<Arc<Row>, Fault> {
         *self.version += 1;
         let row = Row::pack(entity, self.catalogue, object, *self.version).expiring(expires_at_s);
@@ -324,7 +333,8 @@ impl<'a> Working<'a> {
         let mark = self.mark();
         let before = self.tables.put(&row).map_err(|taken| unique(&taken, &row))?;
         let change = Change { entity, before, after: Some(Arc::clone(&row)) };
-        if let Err(fault) = self.record(change) {
+        let written = self.record(change).and_then(|()| self.put_names(&row, names.as_deref()));
+        if let Err(fault) = written {
             self.rewind(mark);
             return Err(fault);
         }

@@ -21,6 +21,15 @@ pub(super) fn coerce(
             infer(catalogue, &plugin.config_field(), config);
         }
     }
+    if let Variants::Of { key, list, .. } = entity.variants {
+        let name = input.get(key).as_text().or(variant).unwrap_or_default();
+        let chosen = list.iter().find(|variant| variant.keys.contains(&name));
+        for field in chosen.map_or(&[][..], |variant| variant.fields) {
+            if let Some(value) = place(input, field.name) {
+                infer(catalogue, field, value);
+            }
+        }
+    }
     fields(catalogue, &entity.shape(), input);
     if let Some(ttl) = place(input, "ttl").filter(|_| entity.ttl) {
         number(ttl);

@@ -2,6 +2,7 @@
 //!
 //! Source: Kong `kong/api/routes/{kong,health,cache,debug}.lua`; `facts/{root,status}.json`.
 
+use super::health::Balancers;
 use super::page::{Query, lua_number};
 use super::rows::Answered;
 use super::{Method, Reply};
@@ -66,6 +67,8 @@ pub struct Node {
     pub live: Box<dyn FnMut() -> Live + Send>,
     /// Reads or changes the log level.
     pub log_level: LogLevel,
+    /// How upstreams do.
+    pub balancers: Balancers,
 }
 
 /// `GET /`

@@ -4,7 +4,8 @@
 //! refuse is answered with the fault object that every operation names.
 
 use super::Method;
-use super::place::{Fixed, Place, Places};
+use super::place::{Fixed, Place, Places, Targets};
+use crate::entities::TARGETS;
 use crate::schema::{Catalogue, Choices, Entity, Field, Kind, Limit, Shape};
 use crate::value::Value;
 use serde_json::{Map, Value as Json, json};
@@ -68,18 +69,21 @@ fn operation(place: Place, method: Method) -> Json {
         Place::Row(entity) => (Some(entity), false),
         Place::Child(link) => (Some(link.child), false),
         Place::Parent(link) => (Some(link.parent), false),
-        Place::Fixed(_) => (None, false),
+        Place::Targets(Targets::All | Targets::Raw) => (Some(&TARGETS), true),
+        Place::Targets(Targets::One) => (Some(&TARGETS), false),
+        Place::Targets(Targets::Health | Targets::Mark(_)) | Place::Fixed(_) => (None, false),
     };
     let named = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
     let one = named(entity.map_or("document", |entity| entity.name));
     let body = if list && method == Method::Get { page(&one) } else { one.clone() };
+    let nothing = method == Method::Delete || matches!(place, Place::Targets(Targets::Mark(_)));
     let status = match (method, list) {
+        _ if nothing => "204",
         (Method::Post, true) => "201",
-        (Method::Delete, _) => "204",
         _ => "200",
     };
     let mut done = json!({ "description": "Done." });
-    if method != Method::Delete {
+    if !nothing {
         done["content"] = json!({ "application/json": { "schema": body } });
     }
     let fault = json!({
@@ -139,8 +143,8 @@ fn row(entity: &Entity) -> Json {
 }
 
 fn record(shape: &Shape) -> Json {
-    let given =
-        shape.fields.iter().chain(shape.shorthands.iter().map(|shorthand| &shorthand.field));
+    let short = shape.shorthands.iter().map(|shorthand| &shorthand.field);
+    let given = short.chain(shape.fields);
     let properties: Map<String, Json> =
         given.map(|field| (field.name.to_owned(), nullable(field))).collect();
     json!({ "type": "object", "properties": properties })

@@ -65,7 +65,7 @@ impl Page {
     /// # Errors
     /// Codes 7, 9 and 11, in the order in which Kong looks: size, tags, offset.
     pub(super) fn read(query: &Query, tagged: bool) -> Result<Self, Fault> {
-        let size = query.text("size").map_or(Ok(PAGE_ROWS), size)?;
+        let size = size_of(query)?;
         let tags = query.text("tags").filter(|_| tagged).map(TagFilter::read).transpose()?;
         let after = query.text("offset").map(key).transpose()?;
         Ok(Self { size, after, tags })
@@ -88,6 +88,14 @@ impl Page {
 pub(super) fn strange(key: &[Value]) -> Fault {
     let words = format!("'{}' is not a valid offset: not a primary key", token(key));
     Fault::plain(Kind::InvalidOffset, words)
+}
+
+/// How many rows a page has.
+///
+/// # Errors
+/// Code 9.
+pub(super) fn size_of(query: &Query) -> Result<usize, Fault> {
+    query.text("size").map_or(Ok(PAGE_ROWS), size)
 }
 
 /// Kong reads the number as Lua does: surrounding space, exponents and `0x` are fine.

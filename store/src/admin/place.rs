@@ -29,8 +29,25 @@ pub(super) enum Place {
     Children(Link),
     /// One of them.
     Child(Link),
+    /// The targets of an upstream, and how they do.
+    Targets(Targets),
     /// Anything that is not a row.
     Fixed(Fixed),
+}
+
+/// What is asked about an upstream's targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Targets {
+    /// The targets, newest first.
+    All,
+    /// Every row, by id.
+    Raw,
+    /// One of them, by id or address.
+    One,
+    /// How they do.
+    Health,
+    /// One of them is declared healthy, or not.
+    Mark(bool),
 }
 
 /// A pointer between entities.
@@ -75,6 +92,8 @@ pub(super) enum Fixed {
     EntityValidate,
     /// Checks a plugin.
     PluginValidate,
+    /// Checks a vault.
+    VaultValidate,
     /// All tags in use.
     Tags,
     /// What carries one tag.
@@ -91,6 +110,8 @@ pub(super) enum Fixed {
     SetLogLevel,
     /// The declarative configuration.
     Config,
+    /// A path that Kong knows and keeps shut.
+    Disabled,
     /// The nodes that follow this one.
     Clustering,
     /// Filters in WebAssembly.
@@ -124,17 +145,34 @@ const FIXED: &[(&str, Fixed, &[Method])] = &[
     ("/schemas/filters/{name}", Fixed::FilterSchema, GET),
     ("/schemas/plugins/validate", Fixed::PluginValidate, POST),
     ("/schemas/plugins/{name}", Fixed::PluginSchema, GET),
+    ("/schemas/vaults/validate", Fixed::VaultValidate, POST),
     ("/schemas/vaults/{name}", Fixed::VaultSchema, GET),
     ("/schemas/{db_entity_name}/validate", Fixed::EntityValidate, POST),
     ("/schemas/{name}", Fixed::EntitySchema, GET),
     ("/services/{services}/filter-chains", Fixed::Wasm, LIST),
     ("/services/{services}/filter-chains/{filter_chains}", Fixed::Wasm, ROW),
+    ("/snis/{snis}/certificate", Fixed::Disabled, ROW),
     ("/status", Fixed::Status, GET),
     ("/status/dns", Fixed::StatusDns, GET),
     ("/status/ready", Fixed::Ready, GET),
     ("/tags", Fixed::Tags, LIST),
     ("/tags/{tags}", Fixed::Tag, GET),
+    ("/targets", Fixed::Disabled, LIST),
+    ("/targets/{targets}", Fixed::Disabled, ROW),
+    ("/targets/{targets}/upstream", Fixed::Disabled, ROW),
     ("/timers", Fixed::Timers, GET),
+];
+
+/// The paths of targets, which are made by hand.
+const TARGETS: &[(&str, Targets, &[Method])] = &[
+    ("/upstreams/{upstreams}/health", Targets::Health, GET),
+    ("/upstreams/{upstreams}/targets", Targets::All, LIST),
+    ("/upstreams/{upstreams}/targets/all", Targets::Raw, GET),
+    ("/upstreams/{upstreams}/targets/{targets}", Targets::One, ROW),
+    ("/upstreams/{upstreams}/targets/{targets}/healthy", Targets::Mark(true), PUT),
+    ("/upstreams/{upstreams}/targets/{targets}/unhealthy", Targets::Mark(false), PUT),
+    ("/upstreams/{upstreams}/targets/{targets}/{address}/healthy", Targets::Mark(true), PUT),
+    ("/upstreams/{upstreams}/targets/{targets}/{address}/unhealthy", Targets::Mark(false), PUT),
 ];
 
 /// One path and what may be done there.
@@ -173,6 +211,10 @@ impl Places {
         let mut places = Self(Vec::new());
         for (path, fixed, methods) in FIXED {
             places.add(path, Place::Fixed(*fixed), methods);
+        }
+        for (path, of, methods) in TARGETS.iter().filter(|_| catalogue.entity("targets").is_some())
+        {
+            places.add(path, Place::Targets(*of), methods);
         }
         for entity in catalogue.entities.iter().copied().filter(|entity| entity.admin) {
             places.add_entity(catalogue, entity);

@@ -3,11 +3,14 @@
 //! Source: Kong `kong/api/endpoints.lua`; statuses as recorded from 3.9.1.
 
 use super::body::Sent;
+use super::named;
 use super::page::{self, Page, Query};
 use super::place::{Hit, Link};
 use super::{Call, Method, Reply};
 use crate::actor::{Key, Working};
+use crate::fault::Fault;
 use crate::schema::{Entity, Variants};
+use crate::snapshot::Tables;
 use crate::value::{Row, Value};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
@@ -45,13 +48,16 @@ impl Rows<'_, '_> {
         }
         let page = Page::read(&query, entity.has_tags())?;
         let path = format!("/{}", entity.admin_name());
-        self.page(entity, &page, self.store.tables().after(entity.name, page.after_id()?))
+        self.page(&page, self.store.tables().after(entity.name, page.after_id()?))
             .map(|(rows, more)| list(&rows, more, &path, &page::kept(&query)))
     }
 
     /// `/E/{e}`
     pub(super) fn row(&mut self, entity: &'static Entity) -> Answered {
-        let key = self.store.key(entity, self.hit.parameter(0))?;
+        let key = match &entity.named_children {
+            Some(children) => self.named_key(children, 0)?,
+            None => self.store.key(entity, self.hit.parameter(0))?,
+        };
         match self.method {
             Method::Delete => {
                 if let Some(row) = self.store.find(entity, &key) {
@@ -60,7 +66,8 @@ impl Rows<'_, '_> {
                 Ok(Reply::empty(204))
             }
             Method::Put => {
-                let input = self.input(entity, None);
+                let mut input = self.input(entity, None);
+                self.name_list(entity, &mut input);
                 self.put(entity, &key, input)
             }
             Method::Patch => {
@@ -69,13 +76,17 @@ impl Rows<'_, '_> {
                 if row.is_none() && matches!(entity.variants, Variants::Plugins) {
                     return Err(Reply::not_found());
                 }
-                let input = self.input(entity, row.as_ref());
+                let mut input = self.input(entity, row.as_ref());
+                self.name_list(entity, &mut input);
                 self.patch(entity, &key, input)
             }
-            _ => {
-                let row = self.store.find(entity, &key).ok_or_else(Reply::not_found)?;
-                Ok(self.shown(200, &row))
-            }
+            _ => match (self.store.find(entity, &key), &key) {
+                (Some(row), _) => Ok(self.shown(200, &row)),
+                (None, Key::Id(id)) if entity.named_children.is_some() => {
+                    Err(Fault::not_found(json!({ "id": id.to_string() })).into())
+                }
+                (None, _) => Err(Reply::not_found()),
+            },
         }
     }
 
@@ -112,7 +123,7 @@ impl Rows<'_, '_> {
 
     /// `/F/{f}/E`
     pub(super) fn children(&mut self, link: Link) -> Answered {
-        let parent = self.existing(link.parent, 0)?;
+        let parent = self.above(link)?;
         if self.method == Method::Post {
             let mut input = self.input(link.child, None);
             input.put(link.field.name, pointer(parent.id()));
@@ -125,12 +136,12 @@ impl Rows<'_, '_> {
         let path = format!("/{}/{above}/{own}", link.parent.admin_name());
         let (name, field) = (link.child.name, link.field.name);
         let rows = self.store.tables().children(name, field, parent.id(), page.after_id()?);
-        self.page(link.child, &page, rows).map(|(rows, more)| list(&rows, more, &path, &[]))
+        self.page(&page, rows).map(|(rows, more)| list(&rows, more, &path, &[]))
     }
 
     /// `/F/{f}/E/{e}`
     pub(super) fn child(&mut self, link: Link) -> Answered {
-        let parent = self.existing(link.parent, 0)?;
+        let parent = self.above(link)?;
         let key = self.store.key(link.child, self.hit.parameter(1))?;
         if self.method == Method::Put {
             let mut input = self.input(link.child, None);
@@ -157,37 +168,51 @@ impl Rows<'_, '_> {
         }
     }
 
-    fn post(&mut self, entity: &'static Entity, input: Value) -> Answered {
+    pub(super) fn post(&mut self, entity: &'static Entity, input: Value) -> Answered {
         let row = self.store.insert(entity, input)?;
         Ok(self.shown(201, &row))
     }
 
-    fn put(&mut self, entity: &'static Entity, key: &Key, input: Value) -> Answered {
+    pub(super) fn put(&mut self, entity: &'static Entity, key: &Key, input: Value) -> Answered {
         let row = self.store.upsert(entity, key, input)?;
         Ok(self.shown(200, &row))
     }
 
-    fn patch(&mut self, entity: &'static Entity, key: &Key, input: Value) -> Answered {
+    pub(super) fn patch(&mut self, entity: &'static Entity, key: &Key, input: Value) -> Answered {
         let row = self.store.update(entity, key, input)?;
         Ok(self.shown(200, &row))
     }
 
+    /// The parent of the rows that the path is about, or 404.
+    fn above(&mut self, link: Link) -> Result<Arc<Row>, Reply> {
+        match &link.parent.named_children {
+            Some(children) if children.entity == link.child.name => {
+                let key = self.named_key(children, 0)?;
+                self.store.find(link.parent, &key).ok_or_else(Reply::not_found)
+            }
+            _ => self.existing(link.parent, 0),
+        }
+    }
+
     /// The row that a parameter of the path names, or 404.
-    fn existing(&mut self, entity: &'static Entity, parameter: usize) -> Result<Arc<Row>, Reply> {
+    pub(super) fn existing(
+        &mut self,
+        entity: &'static Entity,
+        parameter: usize,
+    ) -> Result<Arc<Row>, Reply> {
         let key = self.store.key(entity, self.hit.parameter(parameter))?;
         self.store.find(entity, &key).ok_or_else(Reply::not_found)
     }
 
     /// The body as an object of `entity`; `row` is the one that it is a patch of.
-    fn input(&mut self, entity: &'static Entity, row: Option<&Arc<Row>>) -> Value {
+    pub(super) fn input(&mut self, entity: &'static Entity, row: Option<&Arc<Row>>) -> Value {
         let variant = row.and_then(|row| row.text("name"));
         self.sent.take(self.store.catalogue(), entity, variant)
     }
 
     /// The rows of one page as JSON, and the key at which the next page begins.
-    fn page<'t>(
+    pub(super) fn page<'t>(
         &self,
-        entity: &Entity,
         page: &Page,
         rows: impl Iterator<Item = &'t Arc<Row>>,
     ) -> Result<(Vec<Json>, Option<Uuid>), Reply> {
@@ -203,7 +228,7 @@ impl Rows<'_, '_> {
         let more = found.len() > page.size;
         found.truncate(page.size);
         let last = found.last().filter(|_| more).map(|row| row.id());
-        Ok((found.iter().map(|row| shown(entity, row, now_s)).collect(), last))
+        Ok((found.iter().map(|row| shown(self.store.tables(), row, now_s)).collect(), last))
     }
 
     /// The list with the one row that has this value of a unique field, or with none.
@@ -214,12 +239,13 @@ impl Rows<'_, '_> {
         }
         let row = self.store.find(entity, &Key::By(field, value.to_owned()));
         let now_s = self.store.now_s();
-        let rows: Vec<_> = row.iter().map(|row| shown(entity, row, now_s)).collect();
+        let tables = self.store.tables();
+        let rows: Vec<_> = row.iter().map(|row| shown(tables, row, now_s)).collect();
         Ok(list(&rows, None, "", &[]))
     }
 
-    fn shown(&self, status: u16, row: &Arc<Row>) -> Reply {
-        Reply::json(status, &shown(row.entity(), row, self.store.now_s()))
+    pub(super) fn shown(&self, status: u16, row: &Arc<Row>) -> Reply {
+        Reply::json(status, &shown(self.store.tables(), row, self.store.now_s()))
     }
 }
 
@@ -234,15 +260,16 @@ fn pointer(id: Uuid) -> Value {
 }
 
 /// A row as clients see it; where rows may expire, one that does not has `"ttl": null`.
-pub(super) fn shown(entity: &Entity, row: &Row, now_s: i64) -> Json {
+pub(super) fn shown(tables: &Tables, row: &Row, now_s: i64) -> Json {
     let mut object = row.to_json(now_s);
-    if entity.ttl {
+    if row.entity().ttl {
         object.entry("ttl").or_insert(Json::Null);
     }
+    named::show(tables, row, &mut object);
     Json::Object(object)
 }
 
-fn list(rows: &[Json], more: Option<Uuid>, path: &str, kept: &[(&str, &str)]) -> Reply {
+pub(super) fn list(rows: &[Json], more: Option<Uuid>, path: &str, kept: &[(&str, &str)]) -> Reply {
     let key = more.map(|id| [json!(id.to_string())]);
     Reply::json(200, &page::list(rows, key.as_ref().map(<[Json; 1]>::as_slice), path, kept))
 }

@@ -6,12 +6,13 @@ use super::Reply;
 use super::body::Sent;
 use super::rows::Answered;
 use crate::actor::Working;
-use crate::describe;
 use crate::schema::Catalogue;
+use crate::{describe, entities};
 
 /// `GET /schemas/{name}`
 pub(super) fn entity(catalogue: &Catalogue, name: &str) -> Answered {
-    match catalogue.entity(name) {
+    let described = || entities::DESCRIBED.iter().copied().find(|entity| entity.name == name);
+    match catalogue.entity(name).or_else(described) {
         Some(entity) => Ok(Reply::json(200, &describe::entity_document(entity))),
         None => Err(no_entity(name)),
     }
@@ -22,6 +23,14 @@ pub(super) fn plugin(catalogue: &Catalogue, name: &str) -> Answered {
     match catalogue.plugin(name) {
         Some(plugin) => Ok(Reply::json(200, &describe::plugin_document(plugin))),
         None => Err(no_plugin(name)),
+    }
+}
+
+/// `GET /schemas/vaults/{name}`
+pub(super) fn vault(name: &str) -> Answered {
+    match describe::variant_document(&entities::VAULTS, name) {
+        Some(document) => Ok(Reply::json(200, &document)),
+        None => Err(Reply::message(404, &format!("No vault named '{name}'"))),
     }
 }
 

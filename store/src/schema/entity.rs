@@ -10,6 +10,9 @@ use crate::value::{Row, Value};
 /// Gets the row that the input changes; `None` for a new one and for PUT.
 pub type Guard = fn(&Tables, &mut Value, Option<&Row>) -> Result<(), Fault>;
 
+/// Looks at a row that is about to be deleted beside the others; its fault keeps the row.
+pub type Farewell = fn(&Tables, &Row) -> Result<(), Fault>;
+
 /// One kind of configuration object, as data.
 ///
 /// Write it as `Entity { name: "services", …, ..Entity::EMPTY }`. The first field must be `id`.
@@ -47,6 +50,10 @@ pub struct Entity {
     pub guard: Option<Guard>,
     /// What is done to a valid row before it is stored.
     pub transforms: &'static [Transform],
+    /// Children whose names stand in a list of the row itself (a certificate's `snis`).
+    pub named_children: Option<NamedChildren>,
+    /// A look at the other rows before one is deleted.
+    pub farewell: Option<Farewell>,
 }
 
 impl Entity {
@@ -68,6 +75,8 @@ impl Entity {
         variants: Variants::None,
         guard: None,
         transforms: &[],
+        named_children: None,
+        farewell: None,
     };
 
     /// Its place among the entity's fields.
@@ -109,6 +118,22 @@ impl Entity {
     pub const fn shape(&self) -> Shape {
         Shape { fields: self.fields, rules: self.rules, shorthands: self.shorthands }
     }
+}
+
+/// Children that a row lists by name: given with it, they are made and taken away with it; their
+/// names stand for its id in Admin paths, and they go when it is deleted.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedChildren {
+    /// The transient list of names.
+    pub list: &'static str,
+    /// The children's entity.
+    pub entity: &'static str,
+    /// Their unique name.
+    pub name: &'static str,
+    /// Their pointer to the row.
+    pub pointer: &'static str,
+    /// The answer (404) to a path with a name that no child has.
+    pub unknown: &'static str,
 }
 
 /// Entities are compared by name: there is one `static` of each.

@@ -74,7 +74,8 @@ pub const NO_SERVICE: Field = foreign(
 
 /// A set of tags.
 pub const TAGS: Field = set("tags", "A set of strings representing tags.", &TAG);
-const TAG: Field = text("", "A string representing a tag.").required().custom(formats::tag);
+/// One tag.
+pub const TAG: Field = text("", "A string representing a tag.").required().custom(formats::tag);
 
 /// An element of a list of ids.
 pub const UUID_ELEMENT: Field = text("", "").uuid();

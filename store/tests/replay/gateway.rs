@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::actor::{Store, StorePlan, Watch, start};
-use store::admin::{Admin, Call, Live, Node, NodeFacts, Reply};
+use store::admin::{Admin, Balancers, Call, Live, Node, NodeFacts, Reply};
 use store::backend::sqlite::Sqlite;
 use store::schema::Catalogue;
 use uuid::Uuid;
@@ -71,5 +71,6 @@ fn node() -> Node {
             Some((wanted, _)) => std::mem::replace(&mut level, wanted.to_owned()),
             None => level.clone(),
         }),
+        balancers: Balancers::default(),
     }
 }
