@@ -9,6 +9,9 @@ mod config;
 mod exchange;
 pub mod identity;
 mod kit;
+pub mod lua;
+mod notes;
+mod pattern;
 pub mod query;
 pub mod script;
 
@@ -24,6 +27,8 @@ pub use exchange::{
     Scope, Snapshot, Times, gather,
 };
 pub use kit::{Kit, Node};
+pub use notes::Notes;
+pub use pattern::{Pattern, Search};
 
 /// A plugin as data: what it is called, what it can be told, when it runs.
 pub struct Spec {

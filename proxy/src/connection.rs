@@ -42,7 +42,8 @@ struct Opened {
 ///
 /// Its future is what an idle connection costs: all that is large is boxed and gone while it waits.
 pub async fn serve(core: Rc<Core>, port: Rc<Port>, accepted: Accepted) {
-    let Some(Opened { mut h1, facts, spoken_h2 }) = Box::pin(open(&core, &port, accepted)).await
+    let Some(Opened { mut h1, mut facts, spoken_h2 }) =
+        Box::pin(open(&core, &port, accepted)).await
     else {
         return;
     };
@@ -60,7 +61,7 @@ pub async fn serve(core: Rc<Core>, port: Rc<Port>, accepted: Accepted) {
             return Box::pin(serve_h2(core, h1, facts)).await;
         }
         first = false;
-        let Some(kept) = Box::pin(busy(&core, h1, &facts, &mut left)).await else { return };
+        let Some(kept) = Box::pin(busy(&core, h1, &mut facts, &mut left)).await else { return };
         h1 = kept;
     }
 }
@@ -77,6 +78,8 @@ async fn open(core: &Core, port: &Port, mut accepted: Accepted) -> Option<Opened
         local_port: accepted.peer.local.port(),
         shown_port: core.settings.shown_port(accepted.peer.local.port()),
         sni: None,
+        connection: core.next_connection(),
+        requests: 0,
     };
     let patience = core.settings.patience;
     let mut spoken_h2 = false;
@@ -134,11 +137,13 @@ async fn proxy_header(reader: &mut Reader) -> std::io::Result<(Told, Piece)> {
 
 /// Serves requests while bytes of a next one are here. Gives the connection back when it may wait
 /// for more.
-async fn busy(core: &Core, h1: H1, facts: &ClientFacts, left: &mut u64) -> Option<H1> {
+async fn busy(core: &Core, h1: H1, facts: &mut ClientFacts, left: &mut u64) -> Option<H1> {
     let mut client = Client::H1(h1);
     let mut exchange = core.begin(facts);
     let kept = loop {
         *left = left.saturating_sub(1);
+        facts.requests += 1;
+        exchange.client.requests = facts.requests;
         let kept = one(core, &mut client, &mut exchange, *left == 0).await;
         let more = matches!(&client, Client::H1(h1) if h1.has_more());
         if !kept || !more {
@@ -195,7 +200,7 @@ async fn speaks_h2(h1: &mut H1) -> bool {
 }
 
 /// Streams, side by side; each is one exchange on the same road.
-async fn serve_h2(core: Rc<Core>, h1: H1, facts: ClientFacts) {
+async fn serve_h2(core: Rc<Core>, h1: H1, mut facts: ClientFacts) {
     let (inbox, writer) = h1.into_parts();
     let (reader, first) = inbox.into_parts();
     let limits = h2::Limits {
@@ -211,7 +216,10 @@ async fn serve_h2(core: Rc<Core>, h1: H1, facts: ClientFacts) {
         first,
         &limits,
         move || draining.is_draining(),
-        |stream| stream_travels(Rc::clone(&core), facts.clone(), stream),
+        |stream| {
+            facts.requests += 1;
+            stream_travels(Rc::clone(&core), facts.clone(), stream)
+        },
     );
     if let Err(fault) = served.await {
         log::debug!("an HTTP/2 connection ended: {fault}");

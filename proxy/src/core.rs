@@ -30,6 +30,9 @@ const SPARE_EXCHANGES_MAX: usize = 256;
 /// them all and makes them again as they are asked for.
 const PLANS_MAX: usize = 65_536;
 
+/// The lower bits of a connection's number are its core's.
+const CORE_BITS: u32 = 10;
+
 /// Counters of one core that the office reads.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -72,6 +75,7 @@ pub struct Core {
     spare: RefCell<Vec<Box<Exchange>>>,
     access_log: RefCell<AccessLog>,
     complained_s: Cell<u64>,
+    connections: Cell<u64>,
     head_scratch: Cell<Vec<u8>>,
     path_scratch: Cell<Vec<u8>>,
 }
@@ -115,6 +119,7 @@ impl Core {
             spare: RefCell::default(),
             access_log: RefCell::new(access_log),
             complained_s: Cell::new(0),
+            connections: Cell::new(0),
             head_scratch: Cell::default(),
             path_scratch: Cell::default(),
         }
@@ -298,6 +303,13 @@ impl Core {
     /// TLS towards an upstream.
     pub fn connector(&self, tls: Verified) -> &Connector {
         if tls.0 { &self.connectors.checking } else { &self.connectors.believing }
+    }
+
+    /// The number of a connection that was just accepted: no other of this process has it.
+    pub fn next_connection(&self) -> u64 {
+        let count = self.connections.get() + 1;
+        self.connections.set(count);
+        (count << CORE_BITS) | self.handle.number() as u64
     }
 
     /// Whether connections should end after their current request.

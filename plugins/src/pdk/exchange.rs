@@ -13,7 +13,7 @@ use store::snapshot::Tables;
 use store::value::Row;
 use uuid::Uuid;
 
-use super::Kit;
+use super::{Kit, Notes};
 
 /// All configuration at one moment, as the board carries it to the cores.
 pub struct Snapshot {
@@ -87,6 +87,10 @@ pub struct Client {
     pub shown_port: u16,
     /// The server name of the TLS handshake.
     pub sni: Option<Rc<str>>,
+    /// The number of the connection among all of this core.
+    pub connection: u64,
+    /// How many requests the connection has carried, this one counted.
+    pub requests: u64,
 }
 
 /// The route and the service that a request was matched to; both absent on a 404.
@@ -261,6 +265,8 @@ pub struct Exchange {
     pub request_body: SmallVec<[Piece; 2]>,
     /// How much of it that is.
     pub request_body_state: BodyState,
+    /// A plugin's limit of the body's length: the request ends when what streams passes it.
+    pub request_bytes_max: Option<u64>,
     /// What goes upstream.
     pub onward: Onward,
     /// The response's head, from the header_filter phase on.
@@ -280,6 +286,11 @@ pub struct Exchange {
     pub response_capture: Capture,
     /// When what happened.
     pub times: Times,
+    /// What plugins noted for their later phases.
+    pub notes: Notes,
+    /// What plugins add to the document that the log plugins send, by its name there
+    /// (`kong.log.set_serialize_value`).
+    pub log_values: Vec<(&'static str, String)>,
     /// Whether the access phase of a plugin that reports has run.
     pub reported_access: bool,
     event_id: Option<[u8; 16]>,
@@ -297,6 +308,7 @@ impl Exchange {
             request: Request::default(),
             request_body: SmallVec::new(),
             request_body_state: BodyState::Unread,
+            request_bytes_max: None,
             onward: Onward::default(),
             response: Response::default(),
             early: Fields::default(),
@@ -306,6 +318,8 @@ impl Exchange {
             request_capture: Capture::default(),
             response_capture: Capture::default(),
             times: Times::default(),
+            notes: Notes::default(),
+            log_values: Vec::new(),
             reported_access: false,
             event_id: None,
         }
@@ -316,6 +330,7 @@ impl Exchange {
         self.request.clear();
         self.request_body.clear();
         self.request_body_state = BodyState::Unread;
+        self.request_bytes_max = None;
         self.onward.path.clear();
         self.onward.query.clear();
         self.onward.prefix.clear();
@@ -328,6 +343,8 @@ impl Exchange {
         self.request_capture.reset(&self.kit);
         self.response_capture.reset(&self.kit);
         self.times = Times::default();
+        self.notes.clear();
+        self.log_values.clear();
         self.reported_access = false;
         self.event_id = None;
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use runtime::buffers::Piece;
-use runtime::http::head::Version;
+use runtime::http::head::{Fields, Version};
 use runtime::tally::Tally;
 use store::schema::Catalogue;
 use store::snapshot::Tables;
@@ -72,6 +72,8 @@ impl Script {
             local_port: 8_000,
             shown_port: 8_000,
             sni: None,
+            connection: 1,
+            requests: 1,
         };
         let mut exchange = Exchange::new(Rc::clone(&self.kit), Rc::new(Arc::new(snapshot)), client);
         exchange.request.version = Version::H11;
@@ -118,6 +120,12 @@ fn prepared(
         Ok(prepared) => Ok(prepared.instance()),
         Err(fault) => Err(fault.message),
     }
+}
+
+/// Header lines as text.
+pub fn lines(fields: &Fields) -> Vec<String> {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    fields.iter().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect()
 }
 
 /// What the Admin API would say against a configuration.
