@@ -9,6 +9,7 @@ pub mod ai_request_transformer;
 pub mod ai_response_transformer;
 pub mod aws_lambda;
 pub mod azure_functions;
+pub mod cors;
 pub mod grpc_gateway;
 pub mod grpc_web;
 pub mod key_auth;
@@ -35,6 +36,7 @@ pub static ALL: &[&Spec] = &[
     &ai_response_transformer::PLUGIN,
     &aws_lambda::PLUGIN,
     &azure_functions::PLUGIN,
+    &cors::PLUGIN,
     &grpc_gateway::PLUGIN,
     &grpc_web::PLUGIN,
     &key_auth::PLUGIN,
