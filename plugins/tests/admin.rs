@@ -77,18 +77,7 @@ fn consumers_and_credentials() {
 
 #[test]
 fn plugin_rows() {
-    let known = [
-        ("plugins attach to a service, a route and a consumer", PLUGIN),
-        ("the same plugin twice on the same scope is a conflict", PLUGIN),
-        ("form values are coerced to the plugin's types", PLUGIN),
-        ("an instance_name is unique and can be used as the key", PLUGIN),
-        ("plugins are reachable through service and route and die with them", PLUGIN),
-        ("plugin protocols must overlap the route's", PLUGIN),
-        ("a plugin is upserted by PUT with an id", PLUGIN),
-        ("an acl takes either allow or deny", PLUGIN),
-        ("a plugin on a missing parent is a 404", PLUGIN),
-    ];
-    check("admin-plugins", &known);
+    check("admin-plugins", &[("an acl takes either allow or deny", PLUGIN)]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod ai_request_transformer;
 pub mod ai_response_transformer;
 pub mod aws_lambda;
 pub mod azure_functions;
+pub mod correlation_id;
 pub mod cors;
 pub mod grpc_gateway;
 pub mod grpc_web;
@@ -36,6 +37,7 @@ pub static ALL: &[&Spec] = &[
     &ai_response_transformer::PLUGIN,
     &aws_lambda::PLUGIN,
     &azure_functions::PLUGIN,
+    &correlation_id::PLUGIN,
     &cors::PLUGIN,
     &grpc_gateway::PLUGIN,
     &grpc_web::PLUGIN,
