@@ -9,10 +9,12 @@ pub mod ai_request_transformer;
 pub mod ai_response_transformer;
 pub mod aws_lambda;
 pub mod azure_functions;
+pub mod bot_detection;
 pub mod correlation_id;
 pub mod cors;
 pub mod grpc_gateway;
 pub mod grpc_web;
+pub mod ip_restriction;
 pub mod key_auth;
 pub mod ldap_auth;
 pub mod moesif;
@@ -20,6 +22,7 @@ pub mod opentelemetry;
 pub mod post_function;
 pub mod pre_function;
 pub mod rate_limiting;
+pub mod redirect;
 pub mod request_termination;
 pub mod zipkin;
 
@@ -37,10 +40,12 @@ pub static ALL: &[&Spec] = &[
     &ai_response_transformer::PLUGIN,
     &aws_lambda::PLUGIN,
     &azure_functions::PLUGIN,
+    &bot_detection::PLUGIN,
     &correlation_id::PLUGIN,
     &cors::PLUGIN,
     &grpc_gateway::PLUGIN,
     &grpc_web::PLUGIN,
+    &ip_restriction::PLUGIN,
     &key_auth::PLUGIN,
     &ldap_auth::PLUGIN,
     &moesif::PLUGIN,
@@ -48,6 +53,7 @@ pub static ALL: &[&Spec] = &[
     &post_function::PLUGIN,
     &pre_function::PLUGIN,
     &rate_limiting::PLUGIN,
+    &redirect::PLUGIN,
     &request_termination::PLUGIN,
     &zipkin::PLUGIN,
 ];
