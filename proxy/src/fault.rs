@@ -35,6 +35,8 @@ pub enum What {
     PreconditionFailed,
     /// The body is larger than a limit.
     BodyTooLarge,
+    /// The body turned out to be larger than a plugin allows.
+    OverPluginLimit,
     /// The request line is too long.
     TargetTooLong,
     /// `Expect` cannot be met.
@@ -135,6 +137,7 @@ impl What {
             Self::LengthRequired => (411, "Length required"),
             Self::PreconditionFailed => (412, "Precondition failed"),
             Self::BodyTooLarge => (413, "Payload too large"),
+            Self::OverPluginLimit => (413, "Request size limit exceeded"),
             Self::TargetTooLong => (414, "URI too long"),
             Self::ExpectationFailed => (417, "Expectation failed"),
             Self::NotImplemented => (501, "501 Not Implemented"),
@@ -173,6 +176,7 @@ impl What {
             | Self::NameNotFound
             | Self::NameFailed
             | Self::NoTarget
+            | Self::OverPluginLimit
             | Self::Unavailable => Voice::Gateway,
             _ => Voice::Server,
         }
@@ -190,6 +194,7 @@ impl What {
                 | Self::RequestTooSlow
                 | Self::LengthRequired
                 | Self::BodyTooLarge
+                | Self::OverPluginLimit
                 | Self::TargetTooLong
                 | Self::NotImplemented
                 | Self::VersionNotSupported

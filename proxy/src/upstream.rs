@@ -164,7 +164,7 @@ pub async fn read_body(
 ) -> Result<(), Fault> {
     let mut bytes = 0;
     while bytes <= bytes_max {
-        let Some(piece) = body(core, client).await? else {
+        let Some(piece) = body(core, client, exchange.request_bytes_max).await? else {
             exchange.request_body_state = BodyState::Whole;
             return Ok(());
         };
@@ -176,9 +176,17 @@ pub async fn read_body(
     Ok(())
 }
 
-/// The next piece of the client's body, unless it makes the body too large.
-async fn body(core: &Core, client: &mut Client) -> Result<Option<Piece>, Fault> {
+/// The next piece of the client's body, unless it makes the body too large: for the gateway, or for
+/// a plugin of this exchange.
+async fn body(
+    core: &Core,
+    client: &mut Client,
+    plugin_bytes_max: Option<u64>,
+) -> Result<Option<Piece>, Fault> {
     let piece = client.body().await?;
+    if plugin_bytes_max.is_some_and(|bytes_max| client.body_bytes() > bytes_max) {
+        return Err(What::OverPluginLimit.into());
+    }
     let bytes_max = core.settings.client_body_bytes_max;
     if bytes_max > 0 && client.body_bytes() > bytes_max {
         return Err(What::BodyTooLarge.into());
@@ -204,6 +212,7 @@ async fn stream(
     let (mut sender, inbox, deadlines) = connection.split();
     let (capture, kit) = (&mut exchange.request_capture, &exchange.kit);
     let write_ms = service.write_timeout_ms;
+    let plugin_bytes_max = exchange.request_bytes_max;
     let framed = |piece| match framing {
         Framing::Chunked => chunk(piece),
         _ => Pages::from_iter([piece]),
@@ -212,7 +221,7 @@ async fn stream(
         for piece in held {
             sender.send(framed(piece), write_ms).await?;
         }
-        while !whole && let Some(piece) = body(core, client).await? {
+        while !whole && let Some(piece) = body(core, client, plugin_bytes_max).await? {
             capture.keep(&piece, kit);
             sender.send(framed(piece), write_ms).await?;
         }

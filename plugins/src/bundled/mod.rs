@@ -23,6 +23,7 @@ pub mod post_function;
 pub mod pre_function;
 pub mod rate_limiting;
 pub mod redirect;
+pub mod request_size_limiting;
 pub mod request_termination;
 pub mod zipkin;
 
@@ -54,6 +55,7 @@ pub static ALL: &[&Spec] = &[
     &pre_function::PLUGIN,
     &rate_limiting::PLUGIN,
     &redirect::PLUGIN,
+    &request_size_limiting::PLUGIN,
     &request_termination::PLUGIN,
     &zipkin::PLUGIN,
 ];

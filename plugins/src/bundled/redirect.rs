@@ -12,12 +12,7 @@ use crate::pdk::{Answer, Config, Exchange, Fault, Phase, Plugin, Prepared, Spec,
 
 /// The plugin.
 pub static PLUGIN: Spec = Spec {
-    schema: PluginSchema {
-        name: "redirect",
-        priority: 779,
-        config: CONFIG,
-        ..PluginSchema::EMPTY
-    },
+    schema: PluginSchema { name: "redirect", priority: 779, config: CONFIG, ..PluginSchema::EMPTY },
     phases: &[Phase::Access],
     entities: &[],
     prepare,
@@ -84,7 +79,10 @@ impl Ends {
             _ => "",
         };
         let host = host.to_ascii_lowercase();
-        let host = Some(usual).filter(|u| !u.is_empty()).and_then(|u| host.strip_suffix(u)).unwrap_or(&host);
+        let host = Some(usual)
+            .filter(|u| !u.is_empty())
+            .and_then(|u| host.strip_suffix(u))
+            .unwrap_or(&host);
         Self { origin: format!("{scheme}://{user}{host}"), fragment: fragment.to_owned() }
     }
 
@@ -163,7 +161,8 @@ mod tests {
             ("http://u:p@new.test/x#top", "/a/../b?c='d'", "http://u:p@new.test/b?c=%27d%27#top"),
             ("http://[::1]:80", "//a//b", "http://[::1]/a/b"),
         ] {
-            let config = json!({"location": location, "status_code": 308, "keep_incoming_path": true});
+            let config =
+                json!({"location": location, "status_code": 308, "keep_incoming_path": true});
             check(config, target, 308, expected);
         }
     }
