@@ -8,6 +8,7 @@ use crate::losses::{Dropped, Loss};
 use crate::moesif::event::push_event;
 use crate::moesif::settings::Settings;
 use crate::registry::{Known, Registry, SETTINGS_MAX};
+use crate::remote::Fetching;
 use crate::sink::{Sink, Target};
 use crate::sinks::moesif::{Moesif, Trust};
 use std::collections::HashMap;
@@ -19,17 +20,19 @@ pub(crate) struct Lanes {
     pub(crate) lanes: Vec<Lane>,
     by_target: HashMap<Target, usize>,
     trust: Trust,
+    fetching: Arc<Fetching>,
     journal_bytes_max: u64,
     /// Whether all lanes together have reached the bound, as of the last [`Lanes::weigh`].
     is_over: bool,
 }
 
 impl Lanes {
-    pub(crate) fn new(trust: Trust, journal_bytes_max: u64) -> Self {
+    pub(crate) fn new(trust: Trust, fetching: Arc<Fetching>, journal_bytes_max: u64) -> Self {
         Self {
             lanes: Vec::new(),
             by_target: HashMap::new(),
             trust,
+            fetching,
             journal_bytes_max,
             is_over: false,
         }
@@ -42,7 +45,7 @@ impl Lanes {
         if let Some(lane) = self.by_target.get(&target) {
             return *lane;
         }
-        let sink: Arc<dyn Sink> = Arc::new(Moesif::new(settings, &self.trust));
+        let sink: Arc<dyn Sink> = Arc::new(Moesif::new(settings, &self.trust, &self.fetching));
         self.lanes.push(Lane::new(target.clone(), Terms::of(settings), sink));
         self.by_target.insert(target, self.lanes.len() - 1);
         self.lanes.len() - 1
@@ -60,7 +63,7 @@ impl Lanes {
     /// A new configuration.
     pub(crate) fn configure(&mut self, settings: &Settings) {
         let lane = self.lane_of(settings);
-        let sink: Arc<dyn Sink> = Arc::new(Moesif::new(settings, &self.trust));
+        let sink: Arc<dyn Sink> = Arc::new(Moesif::new(settings, &self.trust, &self.fetching));
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.configure(Terms::of(settings), sink);
         }

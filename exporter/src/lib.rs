@@ -6,8 +6,10 @@
 //!   core N ── ring ──┘      (drain.rs)                      (per destination)
 //! ```
 //! One thread drains the rings and makes finished, masked events; a bounded pool of sender threads
-//! delivers them. This crate never runs on the road (but for [`event::Report::commit`], which only
-//! copies), never reads configuration by itself, and never writes anything unmasked to a disk.
+//! delivers them. What Moesif says about an application (sampling, rules) comes the other way:
+//! fetched and compiled here (remote.rs), pinned to a board, looked at by the cores. This crate
+//! never runs on the road (but for [`event::Report::commit`], which only copies, and for what looks
+//! at rules), never reads configuration by itself, and never writes anything unmasked to a disk.
 
 mod adopt;
 pub mod batch;
@@ -18,8 +20,10 @@ pub mod journal;
 pub mod lane;
 mod losses;
 pub mod moesif;
+pub mod ping;
 pub mod queue;
 pub mod registry;
+pub mod remote;
 pub mod retry;
 pub mod senders;
 pub mod sink;
@@ -33,6 +37,8 @@ use intake::Lanes;
 use journal::generation::House;
 use losses::Ledger;
 use registry::Registry;
+use remote::{Fetching, Remotes};
+use runtime::board::Board;
 use runtime::clock;
 use runtime::ring::{self, Bell, Consumer, Gauge, Producer};
 use sinks::moesif::Trust;
@@ -94,6 +100,7 @@ pub enum DestinationKind {
 /// The running exporter.
 pub struct Exporter {
     shared: Arc<Shared>,
+    fetching: Arc<Fetching>,
     registry: Arc<Registry>,
     gauges: Vec<Gauge>,
     producers: Mutex<Vec<Option<Producer>>>,
@@ -121,7 +128,9 @@ pub fn start(plan: &ExporterPlan) -> io::Result<Exporter> {
         orders: Mutex::default(),
         destinations: Mutex::default(),
     });
-    let lanes = Lanes::new(Trust::load(&plan.certificate_files), plan.journal_bytes_max);
+    let trust = Trust::load(&plan.certificate_files);
+    let fetching = Fetching::new(&plan.prefix, trust.clone());
+    let lanes = Lanes::new(trust, Arc::clone(&fetching), plan.journal_bytes_max);
     let id = Uuid::new_v4();
     let (random, _) = id.as_u64_pair();
     let mut works = Works::new(house, lanes, Arc::clone(&shared), random);
@@ -143,6 +152,7 @@ pub fn start(plan: &ExporterPlan) -> io::Result<Exporter> {
         thread::Builder::new().name("tollgate-events".to_owned()).spawn(move || drain.run())?;
     Ok(Exporter {
         shared,
+        fetching,
         registry,
         gauges,
         producers: Mutex::new(producers),
@@ -197,13 +207,21 @@ impl Exporter {
     pub fn configure(&self, destination: &Destination) -> io::Result<()> {
         let DestinationKind::Moesif(config) = &destination.kind;
         let settings = self.registry.add(destination.row_id, destination.version, config)?;
+        self.fetching.add(destination.row_id, &settings);
         self.order(Order::Configure(settings));
         Ok(())
     }
 
     /// A row is gone or disabled. What it has already reported is still delivered; its settings
     /// are kept until newer ones need the room, because an open exchange may still report.
-    pub fn forget(&self, _row_id: Uuid) {}
+    pub fn forget(&self, row_id: Uuid) {
+        self.fetching.remove(row_id);
+    }
+
+    /// What Moesif says about its applications, for the cores.
+    pub fn remotes(&self) -> &Arc<Board<Remotes>> {
+        self.fetching.board()
+    }
 
     /// The counts now. They add up at every reading.
     pub fn sums(&self) -> Sums {
@@ -231,6 +249,7 @@ impl Exporter {
     fn end(&self, rounds_ms: u64) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
+        self.fetching.stop();
         self.order(Order::Stop(rounds_ms));
         if thread.join().is_err() {
             log::error!(

@@ -3,9 +3,16 @@
 
 pub mod body;
 pub mod client_ip;
+pub mod conditions;
 pub mod event;
+pub mod headers;
 pub mod identify;
 pub mod inflate;
 pub mod json;
+pub mod member;
+pub mod pattern;
 pub mod query;
+pub mod remote;
+pub mod rules;
+pub mod sampling;
 pub mod settings;

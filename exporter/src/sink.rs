@@ -59,8 +59,8 @@ impl Target {
         Some(Self::moesif(text("application_id")?, text("api_endpoint")?))
     }
 
-    /// A name for files.
-    pub(crate) fn lane(&self) -> u64 {
+    /// A number for it, the same in every process: names files, and finds what is known of it.
+    pub fn lane(&self) -> u64 {
         fnv(&self.to_json())
     }
 

@@ -23,8 +23,8 @@ use store::schema::{Entity, PluginSchema};
 pub use answer::{Answer, AnswerBody};
 pub use config::Config;
 pub use exchange::{
-    BodyState, Capture, Client, Credential, Exchange, LeftOut, Onward, Origin, RequestId, Scheme,
-    Scope, Snapshot, Times, gather,
+    BodyState, Capture, Client, Credential, Exchange, LeftOut, Onward, Origin, Reporting,
+    RequestId, Scheme, Scope, Snapshot, Times, gather,
 };
 pub use kit::{Kit, Node};
 pub use notes::Notes;

@@ -298,6 +298,8 @@ impl Core {
         // An idle core adopts changes too, so that the office can free what they replaced.
         let _newest = self.view.get();
         self.view.sweep();
+        let _newest = self.kit.remotes.get();
+        self.kit.remotes.sweep();
     }
 
     /// TLS towards an upstream.

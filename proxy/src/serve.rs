@@ -89,6 +89,7 @@ fn core(handle: &cores::Core, shared: &Shared, own: Own) -> Core {
         Arc::clone(&shared.tally),
         shared.exporter.producer(number),
         Arc::clone(&shared.node),
+        shared.exporter.remotes(),
         shared.settings.capture_bytes_max,
     );
     Core::new(Parts {

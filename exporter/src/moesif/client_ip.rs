@@ -3,7 +3,7 @@
 //! Source: `kong-plugin-moesif` `kong/plugins/moesif/client_ip.lua`; it knows only uncompressed
 //! IPv6, we take every form and RFC 7239.
 
-use crate::event::record::LineBytes;
+use super::headers::Headers;
 use std::net::IpAddr;
 
 /// Headers in order of trust.
@@ -22,14 +22,9 @@ const HEADERS: [&str; 10] = [
 
 /// The first valid address that a header names, else `None`. Repeated headers are ignored, as the
 /// original does: nobody can say which line is right.
-pub fn client_ip(lines: &LineBytes<'_>) -> Option<IpAddr> {
+pub fn client_ip(lines: &Headers<'_>) -> Option<IpAddr> {
     HEADERS.iter().find_map(|name| {
-        let mut found = lines.iter().filter(|(line, _)| line.eq_ignore_ascii_case(name.as_bytes()));
-        let (_, value) = found.next()?;
-        if found.next().is_some() {
-            return None;
-        }
-        let value = std::str::from_utf8(value).ok()?;
+        let value = std::str::from_utf8(lines.only(name.as_bytes())?).ok()?;
         match *name {
             "x-forwarded-for" => value.split(',').find_map(address),
             "forwarded" => address(value).or_else(|| forwarded(value)),
@@ -66,7 +61,7 @@ mod tests {
     #[track_caller]
     fn check(headers: &[(&str, &str)], expected: Option<&str>) {
         let bytes = lines_of(headers);
-        let found = client_ip(&bytes.view());
+        let found = client_ip(&Headers::Kept(bytes.view()));
         assert_eq!(found, expected.map(|ip| ip.parse().unwrap()), "{headers:?}");
     }
 

@@ -6,7 +6,8 @@
 
 use super::body::{self, Message, Written};
 use super::client_ip::client_ip;
-use super::identify::identify;
+use super::headers::Headers;
+use super::identify::{Traces, identify};
 use super::json::push_text;
 use super::query::push_target;
 use super::settings::Settings;
@@ -43,7 +44,7 @@ fn push_whole(
     out.extend_from_slice(b"},\"response\":{");
     left_out += push_response(out, record, settings, instead_of_bodies);
     out.push(b'}');
-    let identity = identify(record, settings);
+    let identity = identify(&Traces::of(record), settings);
     push_member(out, "user_id", identity.user_id.as_deref());
     push_member(out, "company_id", identity.company_id.as_deref());
     push_member(out, "session_token", record.credential_key.or(record.credential_id));
@@ -76,7 +77,7 @@ fn push_request(
         push_member(out, "api_version", settings.api_version.as_deref().map(str::as_bytes));
     }
     let trusted = record.client_ip_headers_trusted;
-    let named = trusted.then(|| client_ip(&record.request_lines)).flatten();
+    let named = trusted.then(|| client_ip(&Headers::Kept(record.request_lines))).flatten();
     push(out, format_args!(",\"ip_address\":\"{}\"", named.unwrap_or(record.client_ip)));
     let message = Message {
         lines: record.request_lines,

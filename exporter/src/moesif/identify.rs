@@ -8,8 +8,9 @@
 //!
 //! Source: the plugin's documentation; `kong-plugin-moesif` `kong/plugins/moesif/moesif_gov.lua`.
 
+use super::headers::Headers;
 use super::settings::Settings;
-use crate::event::record::{LineBytes, Record};
+use crate::event::record::Record;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -32,25 +33,47 @@ pub struct Identity {
     pub company_id: Option<Vec<u8>>,
 }
 
+/// What there is to identify a caller by.
+#[derive(Clone, Copy)]
+pub struct Traces<'a> {
+    /// The request's headers, unmasked.
+    pub request: Headers<'a>,
+    /// The response's headers, once there are any.
+    pub response: Option<Headers<'a>>,
+    /// The authenticated consumer's custom id, username and id.
+    pub consumer: [Option<&'a [u8]>; 3],
+}
+
+impl<'a> Traces<'a> {
+    /// What a record has kept.
+    pub const fn of(record: &Record<'a>) -> Self {
+        Self {
+            request: Headers::Kept(record.request_lines),
+            response: Some(Headers::Kept(record.response_lines)),
+            consumer: [record.consumer_custom_id, record.consumer_username, record.consumer_id],
+        }
+    }
+}
+
 /// Identifies the caller of one exchange.
-pub fn identify(record: &Record<'_>, settings: &Settings) -> Identity {
-    let request = &record.request_lines;
-    let mut user = named(request, settings.user_id_header.as_deref())
-        .or_else(|| consumer(record))
+pub fn identify(traces: &Traces<'_>, settings: &Settings) -> Identity {
+    let request = &traces.request;
+    let mut user = request
+        .named(settings.user_id_header.as_deref())
+        .or_else(|| consumer(traces))
         .map(<[u8]>::to_vec);
-    let mut company = named(request, settings.company_id_header.as_deref()).map(<[u8]>::to_vec);
+    let mut company = request.named(settings.company_id_header.as_deref()).map(<[u8]>::to_vec);
     let company_in_token = settings.authorization_company_id_field.is_some();
     for name in &settings.authorization_header_names {
         if user.is_some() && (company.is_some() || !company_in_token) {
             break;
         }
-        let found = named(request, Some(name)).map(|value| from_token(value, settings));
+        let found = request.named(Some(name)).map(|value| from_token(value, settings));
         let Identity { user_id, company_id } = found.unwrap_or_default();
         user = user.or(user_id);
         company = company.or(company_id);
     }
-    let response = &record.response_lines;
-    let answered = |name: Option<&str>| named(response, name).map(<[u8]>::to_vec);
+    let answered = |name: Option<&str>| traces.response?.named(name).map(<[u8]>::to_vec);
     Identity {
         user_id: user.or_else(|| answered(settings.user_id_header.as_deref())),
         company_id: company.or_else(|| answered(settings.company_id_header.as_deref())),
@@ -58,27 +81,10 @@ pub fn identify(record: &Record<'_>, settings: &Settings) -> Identity {
 }
 
 /// The consumer as authentication found it; else as upstream headers name it.
-fn consumer<'a>(record: &Record<'a>) -> Option<&'a [u8]> {
-    let lines = &record.request_lines;
-    record
-        .consumer_custom_id
-        .or(record.consumer_username)
-        .or(record.consumer_id)
-        .or_else(|| named(lines, Some("x-consumer-custom-id")))
-        .or_else(|| named(lines, Some("x-consumer-username")))
-        .or_else(|| named(lines, Some("x-consumer-id")))
-}
-
-/// The first line of a header that is not empty. `_` in a configured name stands for `-`.
-fn named<'a>(lines: &LineBytes<'a>, name: Option<&str>) -> Option<&'a [u8]> {
-    let name = name?.as_bytes();
-    let same = |found: &[u8]| {
-        let pairs = found.iter().zip(name);
-        let dash = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-        found.len() == name.len() && pairs.into_iter().all(|(a, b)| dash(a) == dash(b))
-    };
-    let found = lines.iter().find(|(line, _)| same(line));
-    found.map(|(_, value)| value).filter(|value| !value.is_empty())
+fn consumer<'a>(traces: &Traces<'a>) -> Option<&'a [u8]> {
+    const NAMES: [&str; 3] = ["x-consumer-custom-id", "x-consumer-username", "x-consumer-id"];
+    let known = traces.consumer.iter().find_map(|id| *id);
+    known.or_else(|| NAMES.iter().find_map(|name| traces.request.named(Some(name))))
 }
 
 fn from_token(value: &[u8], settings: &Settings) -> Identity {
@@ -176,7 +182,7 @@ mod tests {
         record.consumer_custom_id = None;
         record.consumer_username = consumer.map(str::as_bytes);
         let text = |id: Option<Vec<u8>>| id.map(|id| String::from_utf8(id).unwrap());
-        let Identity { user_id, company_id } = identify(&record, &settings);
+        let Identity { user_id, company_id } = identify(&Traces::of(&record), &settings);
         let found = (text(user_id), text(company_id));
         assert_eq!((found.0.as_deref(), found.1.as_deref()), expected, "{headers:?}");
     }

@@ -108,6 +108,19 @@ pub fn push_masked(out: &mut Vec<u8>, body: &[u8], masks: &[String]) -> Result<(
     Ok(())
 }
 
+/// Checks that `body` is a JSON document; nothing is written.
+///
+/// # Errors
+/// As [`push_masked`].
+pub fn check(body: &[u8]) -> Result<(), NotJson> {
+    let text = document(body);
+    if std::str::from_utf8(text).is_err() {
+        return Err(NotJson);
+    }
+    let (frames, muted, mut out) = (Vec::new(), Some(NOTHING_KEPT), Vec::new());
+    Scan { text, at: 0, masks: &[], frames, muted, removed: false, out: &mut out }.document()
+}
+
 /// A depth that is never reached: the scan only checks.
 const NOTHING_KEPT: usize = usize::MAX;
 

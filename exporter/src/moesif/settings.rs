@@ -9,6 +9,9 @@ use crate::sink::Target;
 use serde_json::Value;
 use std::hash::Hasher;
 
+/// The default of the deprecated time limit, in milliseconds.
+const TIMEOUT_MS: u64 = 1_000;
+
 /// One plugin row's configuration at one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -16,6 +19,8 @@ pub struct Settings {
     pub application_id: String,
     /// Put in front of `/v1/...`; a path prefix is fine.
     pub api_endpoint: String,
+    /// Milliseconds for connecting, sending and reading, each, of one GET.
+    pub connect_timeout_ms: u64,
     /// Milliseconds for connecting, sending and reading, each, of one POST.
     pub send_timeout_ms: u64,
     /// `event.request.api_version`.
@@ -81,12 +86,19 @@ impl Settings {
             let value = config.get(name).and_then(Value::as_f64);
             value.map_or(preset, |value| value.max(0.0) as u64)
         };
+        // The deprecated time limit counts for a newer one that was left at its default.
+        let deprecated = number("timeout", TIMEOUT_MS).max(1);
+        let timeout = |name: &str, preset: u64| match number(name, preset).max(1) {
+            same if same == preset && deprecated != TIMEOUT_MS => deprecated,
+            set => set,
+        };
         let auth = text("authorization_header_name").unwrap_or_else(|| "authorization".to_owned());
         Some(Self {
             application_id: text("application_id")?,
             api_endpoint: filled("api_endpoint")
                 .unwrap_or_else(|| "https://api.moesif.net".to_owned()),
-            send_timeout_ms: number("send_timeout", 5_000).max(1),
+            connect_timeout_ms: timeout("connect_timeout", 1_000),
+            send_timeout_ms: timeout("send_timeout", 5_000),
             api_version: text("api_version").or_else(|| Some("1.0".to_owned())),
             disable_capture_request_body: flag("disable_capture_request_body"),
             disable_capture_response_body: flag("disable_capture_response_body"),

@@ -4,6 +4,7 @@
 //! them.
 
 use crate::moesif::settings::Settings;
+use crate::remote::Fetching;
 use crate::sink::{Outcome, Sink};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -54,45 +55,66 @@ impl Trust {
     }
 }
 
+/// A client with these time limits, for connecting, sending and reading, each.
+pub(crate) fn agent(trust: &Trust, limit_ms: u64, idle_max: usize) -> Agent {
+    let limit = Some(Duration::from_millis(limit_ms));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .root_certs(trust.0.clone())
+        .unversioned_rustls_crypto_provider(provider)
+        .build();
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .max_redirects(0)
+        .timeout_connect(limit)
+        .timeout_send_request(limit)
+        .timeout_send_body(limit)
+        .timeout_recv_response(limit)
+        .timeout_recv_body(limit)
+        .max_idle_connections(idle_max)
+        .max_idle_connections_per_host(idle_max)
+        .max_idle_age(Duration::from_millis(IDLE_MS_MAX))
+        .tls_config(tls)
+        .user_agent(USER_AGENT)
+        .build();
+    Agent::new_with_config(config)
+}
+
 /// One application.
 pub struct Moesif {
     agent: Agent,
+    lane: u64,
+    fetching: Arc<Fetching>,
     url: String,
     application_id: String,
     compress: bool,
 }
 
 impl Moesif {
-    /// The sink of one application with the sending settings of one row.
-    pub fn new(settings: &Settings, trust: &Trust) -> Self {
-        let limit = Some(Duration::from_millis(settings.send_timeout_ms));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .root_certs(trust.0.clone())
-            .unversioned_rustls_crypto_provider(provider)
-            .build();
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .max_redirects(0)
-            .timeout_connect(limit)
-            .timeout_send_request(limit)
-            .timeout_send_body(limit)
-            .timeout_recv_response(limit)
-            .timeout_recv_body(limit)
-            .max_idle_connections(IDLE_CONNECTIONS_MAX)
-            .max_idle_connections_per_host(IDLE_CONNECTIONS_MAX)
-            .max_idle_age(Duration::from_millis(IDLE_MS_MAX))
-            .tls_config(tls)
-            .user_agent(USER_AGENT)
-            .build();
+    /// The sink of one application with the sending settings of one row. Tags in answers are told
+    /// to `fetching`.
+    pub(crate) fn new(settings: &Settings, trust: &Trust, fetching: &Arc<Fetching>) -> Self {
         Self {
-            agent: Agent::new_with_config(config),
+            agent: agent(trust, settings.send_timeout_ms, IDLE_CONNECTIONS_MAX),
+            lane: settings.target().lane(),
+            fetching: Arc::clone(fetching),
             // Plain concatenation, as in the original: a path prefix works.
             url: format!("{}/v1/events/batch", settings.api_endpoint),
             application_id: settings.application_id.clone(),
             compress: settings.enable_compression,
+        }
+    }
+}
+
+impl Moesif {
+    /// Moesif says with each batch which configuration and which rules are the newest.
+    fn note_tags(&self, answer: &Response<ureq::Body>) {
+        let tag = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        if answer.status().is_success() {
+            let tags = (tag("x-moesif-config-etag"), tag("x-moesif-rules-tag"));
+            self.fetching.saw(self.lane, tags.0, tags.1);
         }
     }
 }
@@ -112,7 +134,10 @@ impl Sink for Moesif {
             body = compressed;
         }
         match request.send(&body[..]) {
-            Ok(answer) => outcome(answer, events),
+            Ok(answer) => {
+                self.note_tags(&answer);
+                outcome(answer, events)
+            }
             Err(fault) => Outcome::Later { why: fault.to_string(), retry_after_ms: None },
         }
     }

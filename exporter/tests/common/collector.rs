@@ -31,6 +31,29 @@ pub(crate) struct Collector {
     status: AtomicU16,
     answer: Mutex<Option<Arc<Answer>>>,
     accepted: Mutex<HashMap<String, usize>>,
+    /// What it says about the application; nothing at first, and then it answers 404.
+    pub(crate) says: Mutex<Says>,
+    /// The paths of the GETs that came.
+    pub(crate) gets: Mutex<Vec<String>>,
+}
+
+/// Configuration and rules with their tags.
+#[derive(Clone, Default)]
+pub(crate) struct Says {
+    pub(crate) config: Option<Value>,
+    pub(crate) rules: Option<Value>,
+    pub(crate) config_tag: String,
+    pub(crate) rules_tag: String,
+}
+
+impl Says {
+    fn tags(&self) -> String {
+        let line = |name: &str, tag: &str| match tag {
+            "" => String::new(),
+            tag => format!("X-Moesif-{name}: {tag}\r\n"),
+        };
+        line("Config-ETag", &self.config_tag) + &line("Rules-Tag", &self.rules_tag)
+    }
 }
 
 impl Collector {
@@ -42,6 +65,8 @@ impl Collector {
             status: AtomicU16::new(201),
             answer: Mutex::default(),
             accepted: Mutex::default(),
+            says: Mutex::default(),
+            gets: Mutex::default(),
         });
         let accepting = Arc::clone(&collector);
         thread::spawn(move || {
@@ -83,6 +108,13 @@ impl Collector {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut stream = stream;
         while let Some((head, body)) = read_request(&mut reader) {
+            if head.starts_with("get ") {
+                let answer = self.told(&head);
+                if stream.write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+                continue;
+            }
             let body =
                 if head.contains("content-encoding: deflate") { inflated(&body) } else { body };
             let events: Vec<Value> = serde_json::from_slice(&body).unwrap();
@@ -100,11 +132,26 @@ impl Collector {
             if status == CUT {
                 return;
             }
-            let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 2\r\n\r\n{{}}");
+            let tags = self.says.lock().unwrap().tags();
+            let answer = format!("HTTP/1.1 {status} x\r\n{tags}Content-Length: 2\r\n\r\n{{}}");
             if stream.write_all(answer.as_bytes()).is_err() {
                 return;
             }
         }
+    }
+}
+
+impl Collector {
+    /// The answer to a GET.
+    fn told(&self, head: &str) -> String {
+        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        let says = self.says.lock().unwrap().clone();
+        let body = if path.ends_with("/config") { &says.config } else { &says.rules };
+        let status = if body.is_some() { 200 } else { 404 };
+        let body = body.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.gets.lock().unwrap().push(path);
+        let (tags, length) = (says.tags(), body.len());
+        format!("HTTP/1.1 {status} x\r\n{tags}Content-Length: {length}\r\n\r\n{body}")
     }
 }
 
@@ -136,6 +183,9 @@ fn read_request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
         head.push_str(&line);
     }
     let head = head.to_ascii_lowercase();
+    if head.starts_with("get ") {
+        return Some((head, Vec::new()));
+    }
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let mut body = Vec::new();
     if let Some(length) = length {

@@ -5,13 +5,16 @@
 //!
 //! Source: Moesif `kong-plugin-moesif` 2.1.2, `kong/plugins/moesif/{schema,handler}.lua`.
 
+mod govern;
 mod schema;
 
 use exporter::event::{
     Body, BodyState, Consumer, Credential, Direction, Lines, Report, RowRef, Scheme,
 };
 use exporter::moesif::settings::Settings;
+use govern::{Access, Judge};
 use smallvec::SmallVec;
+use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::pdk::{
@@ -38,30 +41,39 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
         (!config.flag(off)).then_some(bytes)
     };
     let row = config.row();
-    let prepared = Moesif {
-        row: RowRef { id: row.id(), version: row.version(), fingerprint: settings.fingerprint() },
-        request_bytes_max: limit("disable_capture_request_body", "request_max_body_size_limit"),
-        // The plugin keeps responses that are shorter than the limit, requests up to it.
-        response_bytes_max: limit("disable_capture_response_body", "response_max_body_size_limit")
-            .map(|bytes| bytes.saturating_sub(1)),
-        disable_transaction_id: config.flag("disable_transaction_id"),
-    };
-    Ok(Prepared::new(move || Box::new(prepared.clone())))
+    let row = RowRef { id: row.id(), version: row.version(), fingerprint: settings.fingerprint() };
+    let request_bytes_max = limit("disable_capture_request_body", "request_max_body_size_limit");
+    let response_bytes_max = limit("disable_capture_response_body", "response_max_body_size_limit");
+    let disable_transaction_id = settings.disable_transaction_id;
+    let settings = Arc::new(settings);
+    Ok(Prepared::new(move || {
+        Box::new(Moesif {
+            row,
+            request_bytes_max,
+            response_bytes_max,
+            disable_transaction_id,
+            judge: Judge::new(Arc::clone(&settings)),
+        })
+    }))
 }
 
-#[derive(Clone)]
 struct Moesif {
     row: RowRef,
     request_bytes_max: Option<usize>,
     response_bytes_max: Option<usize>,
     disable_transaction_id: bool,
+    judge: Judge,
 }
 
 impl Plugin for Moesif {
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Step<'a> {
         let id = exchange.event_id();
         exchange.reported_access = true;
-        if let Some(bytes_max) = self.request_bytes_max {
+        let access = self.judge.access(exchange, self.request_bytes_max);
+        if let Access::Body { bytes_max } = access {
+            return Step::Body { bytes_max };
+        }
+        if let Some(bytes_max) = self.request_bytes_max.filter(|_| is_reported(exchange)) {
             exchange.capture_request(bytes_max);
         }
         if !self.disable_transaction_id {
@@ -72,7 +84,10 @@ impl Plugin for Moesif {
                 exchange.request.fields.set(TRANSACTION_ID, text.as_bytes());
             }
         }
-        Step::NEXT
+        match access {
+            Access::Blocked(answer) => Step::answer(*answer),
+            Access::Open | Access::Body { .. } => Step::NEXT,
+        }
     }
 
     fn header_filter(&self, exchange: &mut Exchange) {
@@ -84,17 +99,21 @@ impl Plugin for Moesif {
                 None => exchange.response.fields.remove(TRANSACTION_ID) > 0,
             };
         }
-        if exchange.reported_access {
+        if exchange.reported_access && is_reported(exchange) {
             exchange.response_capture.bytes_max = self.response_bytes_max;
         }
     }
 
     fn log(&self, exchange: &mut Exchange) {
+        let weight = self.judge.weight(exchange);
+        if weight == 0 {
+            return;
+        }
         let transaction_id = exchange.event_id();
         let kit = std::rc::Rc::clone(&exchange.kit);
         let mut ring = kit.ring.borrow_mut();
         let Some(ring) = ring.as_mut() else { return };
-        self.report(exchange, transaction_id, ring);
+        self.report(exchange, transaction_id, weight, ring);
     }
 }
 
@@ -103,6 +122,7 @@ impl Moesif {
         &self,
         exchange: &Exchange,
         transaction_id: [u8; 16],
+        weight: u32,
         ring: &mut runtime::ring::Producer,
     ) {
         let consumer = exchange.consumer.as_deref();
@@ -155,14 +175,19 @@ impl Moesif {
             },
             service_name: exchange.scope.service.as_deref().and_then(|row| row.text("name")),
             route_hosts: hosts.as_deref(),
-            blocked_by: None,
-            weight: 1,
+            blocked_by: exchange.reporting.blocked_by.as_deref(),
+            weight,
         }
         .commit(ring);
         if !committed {
             log::debug!("the event ring is full: an event is left out, and counted");
         }
     }
+}
+
+/// Whether the exchange is not sampled out, as far as that is known.
+fn is_reported(exchange: &Exchange) -> bool {
+    exchange.reporting.weight != Some(0)
 }
 
 type Pairs<'a> = SmallVec<[(&'a [u8], &'a [u8]); 32]>;

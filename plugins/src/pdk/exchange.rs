@@ -247,6 +247,15 @@ pub struct Times {
     pub upstream_answered_us: u64,
 }
 
+/// What the plugin that reports has decided about an exchange's event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reporting {
+    /// How many exchanges the event stands for: 0 when it is sampled out, none while that is open.
+    pub weight: Option<u32>,
+    /// The rule that has blocked the exchange.
+    pub blocked_by: Option<Box<str>>,
+}
+
 /// One request and its response. Reused from request to request: `reset` keeps the buffers.
 pub struct Exchange {
     /// What the core lends.
@@ -293,6 +302,8 @@ pub struct Exchange {
     pub log_values: Vec<(&'static str, String)>,
     /// Whether the access phase of a plugin that reports has run.
     pub reported_access: bool,
+    /// What that plugin has decided about the event.
+    pub reporting: Reporting,
     event_id: Option<[u8; 16]>,
 }
 
@@ -321,6 +332,7 @@ impl Exchange {
             notes: Notes::default(),
             log_values: Vec::new(),
             reported_access: false,
+            reporting: Reporting::default(),
             event_id: None,
         }
     }
@@ -346,6 +358,7 @@ impl Exchange {
         self.notes.clear();
         self.log_values.clear();
         self.reported_access = false;
+        self.reporting = Reporting::default();
         self.event_id = None;
     }
 

@@ -3,6 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use exporter::remote::Remotes;
+use runtime::board::{Board, View};
 use runtime::ring::Producer;
 use runtime::tally::Tally;
 
@@ -23,6 +25,8 @@ pub struct Kit {
     pub ring: RefCell<Option<Producer>>,
     /// Who this node is.
     pub node: Arc<Node>,
+    /// What Moesif says about its applications: sampling rates and rules.
+    pub remotes: View<Remotes>,
     capture_bytes: Cell<usize>,
     capture_bytes_max: usize,
     captures_refused: Cell<u64>,
@@ -34,12 +38,14 @@ impl Kit {
         tally: Arc<Tally>,
         ring: Option<Producer>,
         node: Arc<Node>,
+        remotes: &Arc<Board<Remotes>>,
         capture_bytes_max: usize,
     ) -> Self {
         Self {
             tally,
             ring: RefCell::new(ring),
             node,
+            remotes: Board::view(remotes),
             capture_bytes: Cell::new(0),
             capture_bytes_max,
             captures_refused: Cell::new(0),

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use exporter::remote::Remotes;
+use runtime::board::Board;
 use runtime::buffers::Piece;
 use runtime::http::head::{Fields, Version};
 use runtime::tally::Tally;
@@ -22,6 +24,7 @@ pub struct Script {
     config: serde_json::Value,
     tables: Tables,
     kit: Rc<Kit>,
+    remotes: Arc<Board<Remotes>>,
 }
 
 /// Counters that a scripted node has.
@@ -32,9 +35,20 @@ impl Script {
     pub fn new(spec: &'static Spec, config: serde_json::Value) -> Self {
         let catalogue = Arc::new(Catalogue::new(vec![&spec.schema], spec.entities));
         let tally = Arc::new(Tally::new(TALLY_SLOTS));
-        let kit = Rc::new(Kit::new(tally, None, Arc::new(Node::default()), 1 << 20));
+        let remotes = Arc::new(Board::new(Arc::new(Remotes::default())));
+        let kit = Kit::new(tally, None, Arc::new(Node::default()), &remotes, 1 << 20);
         let tables = Tables::new(&catalogue);
-        Self { spec, tables, catalogue, config, kit }
+        Self { spec, tables, catalogue, config, kit: Rc::new(kit), remotes }
+    }
+
+    /// What Moesif says about its applications, from the next exchange on.
+    pub fn publish_remotes(&self, remotes: Remotes) {
+        self.remotes.publish(Arc::new(remotes));
+    }
+
+    /// Where events go: the reading end of the core's ring.
+    pub fn with_ring(&self, producer: runtime::ring::Producer) {
+        *self.kit.ring.borrow_mut() = Some(producer);
     }
 
     /// With one more row.
