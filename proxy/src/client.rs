@@ -10,12 +10,12 @@ use std::io;
 
 use runtime::buffers::Piece;
 use runtime::http::body::BodyFault;
-use runtime::http::head::{Request, Response};
+use runtime::http::head::{Fields, Request, Response};
 
 use crate::fault::{Fault, What};
 
 pub use h1::H1;
-pub use h2::H2;
+pub use h2::{H2, Upload};
 
 /// How long the answer's body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Length {
     Known(u64),
     /// Ends when it ends.
     Unknown,
+    /// There is none, and nothing is said of its length.
+    Nothing,
 }
 
 /// What went wrong on the client's side.
@@ -35,6 +37,8 @@ pub enum ClientFault {
     Framing(BodyFault),
     /// The client was too slow.
     TimedOut,
+    /// The body is larger than `client_max_body_size`.
+    TooLarge,
 }
 
 impl From<io::Error> for ClientFault {
@@ -49,6 +53,7 @@ impl From<ClientFault> for Fault {
             ClientFault::Gone(error) => Self::new(What::ClientGone).because(error),
             ClientFault::Framing(fault) => fault.into(),
             ClientFault::TimedOut => Self::new(What::RequestTooSlow),
+            ClientFault::TooLarge => Self::new(What::BodyTooLarge),
         }
     }
 }
@@ -87,6 +92,29 @@ impl Client {
         match self {
             Self::H1(client) => client.body().await,
             Self::H2(client) => client.body().await,
+        }
+    }
+
+    /// Whether the client speaks HTTP/2, and so can send and receive at once.
+    pub fn is_h2(&self) -> bool {
+        matches!(self, Self::H2(_))
+    }
+
+    /// Takes the request's body away from a client of HTTP/2, to be read beside the response.
+    /// More than `bytes_max` bytes are a fault; 0 is no limit.
+    pub fn take_upload(&mut self, bytes_max: u64) -> Option<Upload> {
+        match self {
+            Self::H1(_) => None,
+            Self::H2(client) => client.take_upload(bytes_max),
+        }
+    }
+
+    /// Waits until the client gives its stream up. Over HTTP/1 that shows when it is written to.
+    /// May be dropped.
+    pub async fn given_up(&mut self) -> ClientFault {
+        match self {
+            Self::H1(_) => std::future::pending().await,
+            Self::H2(client) => client.given_up().await,
         }
     }
 
@@ -136,14 +164,14 @@ impl Client {
         }
     }
 
-    /// Ends the answer, and sends all that is queued.
+    /// Ends the answer, and sends all that is queued. Trailers are for clients of HTTP/2.
     ///
     /// # Errors
     /// The client is gone, or too slow.
-    pub async fn finish(&mut self) -> Result<(), ClientFault> {
+    pub async fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), ClientFault> {
         match self {
             Self::H1(client) => client.finish().await,
-            Self::H2(client) => client.finish(),
+            Self::H2(client) => client.finish(trailers),
         }
     }
 

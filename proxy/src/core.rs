@@ -23,6 +23,7 @@ use crate::pool::Pool;
 use crate::roadmap::{Planned, Roadmap, Verified};
 use crate::route::{Lookup, RouteCache, RouteEntry, normalise, target};
 use crate::settings::RoadSettings;
+use crate::upstream::Connections;
 
 /// Exchanges that are kept for the next request, with their buffers.
 const SPARE_EXCHANGES_MAX: usize = 256;
@@ -44,13 +45,13 @@ pub struct Counts {
     pub closed_routes: AtomicU64,
 }
 
-/// TLS towards upstreams, ready in both ways.
+/// TLS towards upstreams, ready in every way. The second of each is for HTTP/2.
 #[derive(Clone)]
 pub struct Connectors {
     /// Checks certificates (`tls_verify`).
-    pub checking: Connector,
+    pub checking: [Connector; 2],
     /// Believes every certificate, as Kong does by default.
-    pub believing: Connector,
+    pub believing: [Connector; 2],
 }
 
 /// One core's own things. Never shared: `Rc` and `Cell` are the proof.
@@ -61,6 +62,8 @@ pub struct Core {
     pub settings: Arc<RoadSettings>,
     /// Idle connections to upstreams.
     pub pool: RefCell<Pool>,
+    /// Connections to upstreams of HTTP/2.
+    pub calls: RefCell<Connections>,
     /// Names of upstreams.
     pub names: Names,
     connectors: Connectors,
@@ -107,6 +110,7 @@ impl Core {
         Self {
             kit,
             pool: RefCell::new(Pool::new(settings.pool)),
+            calls: RefCell::default(),
             settings,
             names,
             connectors,
@@ -294,6 +298,7 @@ impl Core {
     /// What the core does once a second.
     pub fn tick(&self) {
         self.pool.borrow_mut().sweep();
+        self.calls.borrow_mut().sweep(self.settings.pool.idle_timeout_ms);
         self.access_log.borrow_mut().flush();
         // An idle core adopts changes too, so that the office can free what they replaced.
         let _newest = self.view.get();
@@ -303,8 +308,10 @@ impl Core {
     }
 
     /// TLS towards an upstream.
-    pub fn connector(&self, tls: Verified) -> &Connector {
-        if tls.0 { &self.connectors.checking } else { &self.connectors.believing }
+    pub fn connector(&self, tls: Verified, http2: bool) -> &Connector {
+        let Connectors { checking, believing } = &self.connectors;
+        let [http1, both] = if tls.0 { checking } else { believing };
+        if http2 { both } else { http1 }
     }
 
     /// The number of a connection that was just accepted: no other of this process has it.

@@ -152,11 +152,14 @@ fn acceptors(names: &Arc<Names>) -> Result<(Acceptor, Acceptor), String> {
 }
 
 fn connectors() -> Result<Connectors, String> {
-    let connector = |verify| {
-        let plan = ConnectorPlan { verify, ..ConnectorPlan::default() };
+    let connector = |verify, http2| {
+        let plan = ConnectorPlan { verify, http2, ..ConnectorPlan::default() };
         Connector::new(plan).map_err(|fault| fault.to_string())
     };
-    Ok(Connectors { checking: connector(Verify::Mozilla)?, believing: connector(Verify::Nobody)? })
+    Ok(Connectors {
+        checking: [connector(Verify::Mozilla, false)?, connector(Verify::Mozilla, true)?],
+        believing: [connector(Verify::Nobody, false)?, connector(Verify::Nobody, true)?],
+    })
 }
 
 /// The engine while it serves.

@@ -7,10 +7,14 @@
 //! ```
 //! An early answer or a fault skips the upstream, never the later phases. There is one way out.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use plugins::pdk::{Answer, BodyState, Exchange, Origin, Outcome, Phase, Step};
 use runtime::buffers::Piece;
+use runtime::http::head::Fields;
 use smallvec::SmallVec;
 
 use crate::client::{Client, ClientFault, Length};
@@ -30,6 +34,16 @@ enum Source {
     Made(Piece, Side),
     /// The service.
     Upstream(Answered),
+}
+
+impl Source {
+    /// The lines after the body.
+    fn take_trailers(&mut self) -> Option<Fields> {
+        match self {
+            Self::Made(..) => None,
+            Self::Upstream(answered) => answered.take_trailers(),
+        }
+    }
 }
 
 /// Brings one exchange from its request's head to the last byte of its response.
@@ -177,7 +191,7 @@ async fn respond(
     let unsent = relayed.as_ref().map_or(0, |last| last.len() as u64);
     log(core, exchange, walk, client.sent_bytes() + unsent);
     let ended = match relayed {
-        Ok(last) => end(client, last).await,
+        Ok(last) => end(client, last, source.take_trailers()).await,
         Err(fault) => {
             client.abort();
             Err(fault)
@@ -189,9 +203,13 @@ async fn respond(
     ended
 }
 
-async fn end(client: &mut Client, last: Piece) -> Result<(), ClientFault> {
+async fn end(
+    client: &mut Client,
+    last: Piece,
+    trailers: Option<Fields>,
+) -> Result<(), ClientFault> {
     client.piece(last).await?;
-    client.finish().await
+    client.finish(trailers.as_ref()).await
 }
 
 /// The body, piece by piece, but for the last piece, which is given back. What is queued leaves
@@ -209,11 +227,7 @@ async fn relay(
                 if !answered.is_ready() {
                     client.flush().await?;
                 }
-                let next = answered.next().await;
-                let piece = next.map_err(|fault| {
-                    log::info!("the response broke off: {fault}");
-                    ClientFault::Gone(std::io::ErrorKind::ConnectionAborted.into())
-                })?;
+                let piece = next(client, answered).await?;
                 (piece.unwrap_or_default(), answered.is_done())
             }
         };
@@ -226,6 +240,23 @@ async fn relay(
         }
         client.piece(piece).await?;
     }
+}
+
+/// The next piece from upstream, unless the client gives up while it is waited for.
+async fn next(client: &mut Client, answered: &mut Answered) -> Result<Option<Piece>, ClientFault> {
+    let broken = |fault| {
+        log::info!("the response broke off: {fault}");
+        ClientFault::Gone(std::io::ErrorKind::ConnectionAborted.into())
+    };
+    if !client.is_h2() {
+        return answered.next().await.map_err(broken);
+    }
+    let (mut piece, mut gone) = (pin!(answered.next()), pin!(client.given_up()));
+    poll_fn(|cx| match gone.as_mut().poll(cx) {
+        Poll::Ready(fault) => Poll::Ready(Err(fault)),
+        Poll::Pending => piece.as_mut().poll(cx).map_err(broken),
+    })
+    .await
 }
 
 /// The log phase, and the access log.
@@ -253,7 +284,7 @@ async fn upgrade(
     client.upgrade(&exchange.response);
     log(core, exchange, walk, 0);
     client.flush().await?;
-    let (upstream, silent_ms) = answered.into_tunnel();
+    let Some((upstream, silent_ms)) = answered.into_tunnel() else { return Ok(()) };
     crate::tunnel::run(client, upstream, silent_ms).await
 }
 

@@ -34,6 +34,8 @@ pub struct Service {
     pub host_line: Box<str>,
     /// Whether its certificate is checked; none in the clear.
     pub tls: Option<Verified>,
+    /// Whether it is asked in HTTP/2.
+    pub grpc: bool,
     /// Further tries after the first.
     pub retries: u32,
     /// Milliseconds to open a connection.
@@ -81,6 +83,7 @@ impl Service {
             path: row.text("path").unwrap_or("/").into(),
             host_line: host_line.into(),
             tls: secure.then(|| Verified(row.flag("tls_verify").unwrap_or(false))),
+            grpc: matches!(protocol, "grpc" | "grpcs"),
             retries: row.integer("retries").and_then(|n| n.try_into().ok()).unwrap_or(5),
             connect_timeout_ms: ms("connect_timeout"),
             write_timeout_ms: ms("write_timeout"),

@@ -6,6 +6,7 @@
 
 mod connect;
 mod exchange;
+mod grpc;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -20,6 +21,8 @@ use runtime::http::write;
 use connect::response_head;
 pub use connect::{Connection, dial};
 pub use exchange::Answered;
+use exchange::Http1;
+pub use grpc::Connections;
 
 use crate::client::Client;
 use crate::core::Core;
@@ -43,7 +46,7 @@ pub async fn ask(
     exchange: &mut Exchange,
 ) -> Result<Answered, Fault> {
     let service = planned.service.as_deref().ok_or(What::NoService)?;
-    if planned.request_buffering() {
+    if planned.request_buffering() && !service.grpc {
         hold_body(core, client, exchange).await?;
     } else if client.body_length() == Some(0) {
         exchange.request_body_state = BodyState::Whole;
@@ -73,6 +76,9 @@ async fn one_try(
 ) -> Result<Answered, Fault> {
     let service = planned.service.as_deref().ok_or(What::NoService)?;
     let key = service.key(at);
+    if service.grpc {
+        return Box::pin(grpc::ask(core, planned, client, exchange, key)).await;
+    }
     loop {
         let careful = !repeatable(exchange);
         let resting = core.pool.borrow_mut().take(key, careful);
@@ -121,7 +127,8 @@ async fn over(
     }
     .map_err(|fault| fault.retry(repeatable))?;
     exchange.times.upstream_answered_us = clock::now_us();
-    Answered::new(connection, exchange, sent, service.read_timeout_ms)
+    let answered = Http1::new(connection, exchange, sent, service.read_timeout_ms)?;
+    Ok(Answered::H1(answered))
 }
 
 /// Whether the request may be sent again after a part of it was sent.

@@ -541,7 +541,7 @@ async fn call_echo(mut client: Client, https: bool, size: usize) {
     client.ready().await.unwrap();
     let mut call = client.ask(&request, https, false).unwrap();
     let mut response = head::Response::default();
-    let mut body = call.response(&mut response).await.unwrap();
+    let mut body = call.response.head(&mut response).await.unwrap();
     assert_eq!((response.status, response.fields.get("x-framing")), (200, Some(&b"Chunked"[..])));
     let whole: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
     let mut sender = call.sender;

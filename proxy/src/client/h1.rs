@@ -206,6 +206,9 @@ impl H1 {
             Length::Known(bytes) => {
                 write::line_number(&mut line, "Content-Length", bytes);
             }
+            Length::Nothing => {
+                write::line_number(&mut line, "Content-Length", 0);
+            }
             Length::Unknown if self.bodiless => {}
             Length::Unknown if request.version == Version::H11 => {
                 self.chunked = true;

@@ -6,21 +6,50 @@ use runtime::buffers::Piece;
 use runtime::clock;
 use runtime::http::body::Framing;
 use runtime::http::h2::{Body, Fault, Reply, Stream};
-use runtime::http::head::{HeadFault, Request, Response};
+use runtime::http::head::{Fields, HeadFault, Request, Response};
 
 use super::{ClientFault, Length};
 use crate::settings::Patience;
 
 /// One stream.
 pub struct H2 {
-    body: Body,
+    /// Gone once it was taken.
+    upload: Option<Upload>,
     reply: Reply,
     framing: Framing,
     patience: Patience,
     bodiless: bool,
     ended: bool,
-    body_bytes: u64,
     sent_bytes: u64,
+}
+
+/// The body of a request, as it comes.
+pub struct Upload {
+    body: Body,
+    /// None waits for ever.
+    patience_ms: Option<u64>,
+    bytes: u64,
+    /// 0 is no limit.
+    bytes_max: u64,
+}
+
+impl Upload {
+    /// The next piece; none at the end. May be dropped.
+    ///
+    /// # Errors
+    /// See `ClientFault`.
+    pub async fn next(&mut self) -> Result<Option<Piece>, ClientFault> {
+        let next = match self.patience_ms {
+            Some(ms) => clock::within(ms, self.body.next()).await.ok_or(ClientFault::TimedOut)?,
+            None => self.body.next().await,
+        };
+        let piece = next.transpose().map_err(gone)?;
+        self.bytes += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        if self.bytes_max > 0 && self.bytes > self.bytes_max {
+            return Err(ClientFault::TooLarge);
+        }
+        Ok(piece)
+    }
 }
 
 impl H2 {
@@ -32,13 +61,17 @@ impl H2 {
     ) -> (Self, Option<HeadFault>) {
         *request = stream.request;
         let client = Self {
-            body: stream.body,
+            upload: Some(Upload {
+                body: stream.body,
+                patience_ms: Some(patience.client_body_ms),
+                bytes: 0,
+                bytes_max: 0,
+            }),
             reply: stream.reply,
             framing: stream.framing,
             patience,
             bodiless: false,
             ended: false,
-            body_bytes: 0,
             sent_bytes: 0,
         };
         (client, stream.fault)
@@ -53,18 +86,23 @@ impl H2 {
     }
 
     pub(super) async fn body(&mut self) -> Result<Option<Piece>, ClientFault> {
-        match clock::within(self.patience.client_body_ms, self.body.next()).await {
-            None => Err(ClientFault::TimedOut),
-            Some(next) => {
-                let piece = next.transpose().map_err(gone)?;
-                self.body_bytes += piece.as_ref().map_or(0, |piece| piece.len() as u64);
-                Ok(piece)
-            }
+        match &mut self.upload {
+            Some(upload) => upload.next().await,
+            None => Ok(None),
         }
     }
 
     pub(super) fn body_bytes(&self) -> u64 {
-        self.body_bytes
+        self.upload.as_ref().map_or(0, |upload| upload.bytes)
+    }
+
+    pub(super) fn take_upload(&mut self, bytes_max: u64) -> Option<Upload> {
+        // A stream without an end of its own may be open for hours without a byte.
+        self.upload.take().map(|upload| Upload { bytes_max, patience_ms: None, ..upload })
+    }
+
+    pub(super) async fn given_up(&mut self) -> ClientFault {
+        gone(self.reply.given_up().await)
     }
 
     pub(super) fn head(&mut self, request: &Request, response: &Response, length: Length) {
@@ -75,7 +113,7 @@ impl H2 {
         {
             response.fields.set("content-length", itoa::Buffer::new().format(bytes));
         }
-        self.ended = self.bodiless || length == Length::Known(0);
+        self.ended = self.bodiless || matches!(length, Length::Known(0) | Length::Nothing);
         if self.reply.head(&response, self.ended).is_err() {
             self.ended = true;
         }
@@ -92,11 +130,14 @@ impl H2 {
         }
     }
 
-    pub(super) fn finish(&mut self) -> Result<(), ClientFault> {
+    pub(super) fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), ClientFault> {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
         }
-        self.reply.end().map_err(gone)
+        match trailers {
+            Some(trailers) => self.reply.trailers(trailers).map_err(gone),
+            None => self.reply.end().map_err(gone),
+        }
     }
 
     pub(super) fn abort(&mut self) {

@@ -4,6 +4,7 @@ use std::io;
 
 use runtime::buffers::Pages;
 use runtime::clock::{self, Deadline};
+use runtime::http::h2;
 use runtime::http::head::{self, Limits, Response};
 use runtime::io::{self as driver, ConnectOptions};
 use runtime::wire::{WireReader, WireWriter};
@@ -17,7 +18,7 @@ use crate::roadmap::Service;
 /// Interim answers (1xx) that one request may bring; more count as a broken response.
 const INTERIM_MAX: usize = 16;
 /// What a response's head may take.
-const RESPONSE_LIMITS: Limits = Limits {
+pub(super) const RESPONSE_LIMITS: Limits = Limits {
     request_line_bytes_max: 8 * 1024,
     header_line_bytes_max: 32 * 1024,
     head_bytes_max: 64 * 1024,
@@ -40,6 +41,35 @@ pub struct Connection {
 /// # Errors
 /// `Unreachable` or `TimedOut`; another try may help, since nothing was sent.
 pub async fn dial(core: &Core, service: &Service, key: Key) -> Result<Connection, Fault> {
+    let (reader, writer) = halves(core, service, key, false).await?;
+    Ok(Connection {
+        read_deadline: Deadline::new(writer.closer()),
+        write_deadline: Deadline::new(writer.closer()),
+        inbox: Inbox::new(reader),
+        writer,
+        key,
+        requests: 0,
+    })
+}
+
+/// Opens a connection of HTTP/2. Over TLS it is offered alone, so a server that does not speak it
+/// ends the handshake.
+///
+/// # Errors
+/// As `dial`.
+pub(super) async fn dial_h2(core: &Core, service: &Service, key: Key) -> Result<h2::Client, Fault> {
+    let (reader, writer) = halves(core, service, key, true).await?;
+    let limits = h2::Limits { head: RESPONSE_LIMITS, ..h2::Limits::default() };
+    let client = h2::Client::new(reader, writer, &limits).await;
+    client.map_err(|fault| Fault::retriable(What::Unreachable, true).because(fault))
+}
+
+async fn halves(
+    core: &Core,
+    service: &Service,
+    key: Key,
+    http2: bool,
+) -> Result<(WireReader, WireWriter), Fault> {
     let timeout_ms = service.connect_timeout_ms;
     let options = ConnectOptions::default();
     let opened = clock::within(timeout_ms, driver::connect(key.address, &options)).await;
@@ -54,7 +84,7 @@ pub async fn dial(core: &Core, service: &Service, key: Key) -> Result<Connection
             // A handshake is not dropped half-way: a missed deadline closes its socket.
             let deadline = Deadline::new(reader.closer());
             deadline.arm(timeout_ms);
-            let shaken = core.connector(tls).connect(reader, writer, &service.host).await;
+            let shaken = core.connector(tls, http2).connect(reader, writer, &service.host).await;
             if deadline.missed() {
                 return Err(Fault::retriable(What::TimedOut, true));
             }
@@ -62,14 +92,7 @@ pub async fn dial(core: &Core, service: &Service, key: Key) -> Result<Connection
             (WireReader::Tls(Box::new(reader)), WireWriter::Tls(writer))
         }
     };
-    Ok(Connection {
-        read_deadline: Deadline::new(writer.closer()),
-        write_deadline: Deadline::new(writer.closer()),
-        inbox: Inbox::new(reader),
-        writer,
-        key,
-        requests: 0,
-    })
+    Ok((reader, writer))
 }
 
 fn unreachable(error: io::Error) -> Fault {

@@ -15,7 +15,7 @@ mod client;
 mod pipe;
 mod stream;
 
-pub use client::{Call, Client};
+pub use client::{Awaited, Call, Client};
 pub use stream::{Body, Fault, Reply, Sender, Stream};
 
 use super::head;

@@ -27,8 +27,12 @@ pub struct Client {
 pub struct Call {
     /// The body of the request; nothing to send if the request was said to end.
     pub sender: Sender,
-    response: ResponseFuture,
+    /// What comes back.
+    pub response: Awaited,
 }
+
+/// A response that has not begun.
+pub struct Awaited(ResponseFuture);
 
 impl Client {
     /// Makes a connection that is open already into one of HTTP/2. Uses `limits` as the server
@@ -97,22 +101,22 @@ impl Client {
             .map_err(|_| Fault::Misuse)?;
         push_fields(head.headers_mut(), &request.fields)?;
         let (response, sender) = self.send.send_request(head, end)?;
-        Ok(Call { sender: Sender(sender), response })
+        Ok(Call { sender: Sender(sender), response: Awaited(response) })
     }
 }
 
-impl Call {
+impl Awaited {
     /// Waits for the head of the response; gives its body. May be dropped. Interim heads are
     /// passed over. Once it has given a body, there is no other.
     ///
     /// # Errors
     /// The server gave the call up or the connection is gone.
-    pub async fn response(&mut self, into: &mut Response) -> Result<Body, Fault> {
+    pub async fn head(&mut self, into: &mut Response) -> Result<Body, Fault> {
         let received = poll_fn(|cx| {
-            while let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
+            while let Poll::Ready(Some(interim)) = self.0.poll_informational(cx) {
                 drop(interim?);
             }
-            std::pin::Pin::new(&mut self.response).poll(cx)
+            std::pin::Pin::new(&mut self.0).poll(cx)
         });
         let (parts, body) = received.await.map_err(Fault::from)?.into_parts();
         into.clear();
