@@ -6,6 +6,7 @@
 
 mod answer;
 mod config;
+mod endpoint;
 mod exchange;
 pub mod identity;
 mod kit;
@@ -22,6 +23,7 @@ use store::schema::{Entity, PluginSchema};
 
 pub use answer::{Answer, AnswerBody};
 pub use config::Config;
+pub use endpoint::{Asked, Endpoint, Lent};
 pub use exchange::{
     BodyState, Capture, Client, Credential, Exchange, LeftOut, Onward, Origin, Reporting,
     RequestId, Scheme, Scope, Snapshot, Times, gather,
@@ -39,6 +41,8 @@ pub struct Spec {
     pub phases: &'static [Phase],
     /// The entities that come with this plugin, such as `keyauth_credentials`.
     pub entities: &'static [&'static Entity],
+    /// Endpoints of the Admin API that come with it, beside those of its entities.
+    pub endpoints: &'static [Endpoint],
     /// Turns a checked configuration into something every core can make instances of. Runs in the
     /// office, where it may be slow.
     pub prepare: fn(&Config<'_>) -> Result<Prepared, Fault>,
@@ -51,7 +55,7 @@ impl Spec {
     /// `GET /status` lists it as inactive and every request in its scope is answered 503: a gateway
     /// that served without the authentication that was asked for would be open.
     pub const fn not_built(schema: PluginSchema) -> Self {
-        Self { schema, phases: &[], entities: &[], prepare: not_built }
+        Self { schema, phases: &[], entities: &[], endpoints: &[], prepare: not_built }
     }
 
     /// Whether the plugin does anything; see [`Spec::not_built`].

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use exporter::{Exporter, ExporterPlan};
-use plugins::pdk::{Node, Snapshot, Spec};
+use plugins::pdk::{Lent, Node, Snapshot, Spec};
 use runtime::board::Board;
 use runtime::cores::{self, Cores, Listen, Plan};
 use runtime::io::IoChoice;
@@ -15,6 +15,7 @@ use runtime::mailbox;
 use runtime::tally::Tally;
 use runtime::tls::{Acceptor, AcceptorPlan, Connector, ConnectorPlan, Names, Verify, Versions};
 use store::actor::Watch;
+use store::admin::OwnEndpoint;
 use store::conf::{Edge, Settings};
 
 use crate::core::{Connectors, Counts};
@@ -41,6 +42,7 @@ pub struct Engine {
     exporter: Arc<Exporter>,
     board: Arc<Board<Snapshot>>,
     slots: Arc<Slots>,
+    tally: Arc<Tally>,
     cores: usize,
 }
 
@@ -65,7 +67,8 @@ impl Engine {
         let tables = Arc::new(store::snapshot::Tables::default());
         let first = Snapshot { number: 0, tables, road: Box::new(roadmap) };
         let board = Arc::new(Board::new(Arc::new(first)));
-        Ok(Self { exporter: Arc::new(exporter), board, slots, cores })
+        let tally = Arc::new(Tally::new(TALLY_SLOTS));
+        Ok(Self { exporter: Arc::new(exporter), board, slots, tally, cores })
     }
 
     /// What the store tells of every change.
@@ -76,6 +79,23 @@ impl Engine {
             check: Box::new(|change, _| office::check(specs(), change)),
             publish: Box::new(move |tables, changes| office.publish(tables, changes)),
         }
+    }
+
+    /// The endpoints that the plugins of these names bring along, for the Admin API.
+    pub fn endpoints(&self, enabled: &[String]) -> Vec<OwnEndpoint> {
+        let lent = Lent { tally: Arc::clone(&self.tally), exporter: Arc::clone(&self.exporter) };
+        let specs =
+            specs().iter().filter(|spec| enabled.iter().any(|name| name == spec.schema.name));
+        let own = specs.flat_map(|spec| spec.endpoints).map(|endpoint| {
+            let (answer, lent) = (endpoint.answer, lent.clone());
+            OwnEndpoint {
+                path: endpoint.path,
+                methods: endpoint.methods,
+                listed: endpoint.is_kongs,
+                answer: Box::new(move |asked| answer(asked, &lent)),
+            }
+        });
+        own.collect()
     }
 
     /// Starts the cores and the desk.
@@ -100,7 +120,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             settings: Arc::new(RoadSettings::of(settings)),
             board: Arc::clone(&self.board),
-            tally: Arc::new(Tally::new(TALLY_SLOTS)),
+            tally: Arc::clone(&self.tally),
             exporter: Arc::clone(&self.exporter),
             node: Arc::new(node),
             acceptors: certificates.map(acceptors).transpose()?,

@@ -56,11 +56,13 @@ fn run(command: &Command) -> Result<(), String> {
     let specs = engine::specs();
     let installed: Vec<&str> = specs.iter().map(|spec| spec.schema.name).collect();
     let enabled = settings.plugins(&installed)?;
-    let node = node::node(&settings, id, enabled.iter().map(String::as_str), &logs, &gauges);
+    let mut node = node::node(&settings, id, enabled.iter().map(String::as_str), &logs, &gauges);
+    node.endpoints = engine.endpoints(&enabled);
     let schemas = specs.iter().map(|spec| &spec.schema).collect();
     let owned: Vec<_> = specs.iter().flat_map(|spec| spec.entities.iter().copied()).collect();
     let catalogue = keeper::catalogue(schemas, &owned, enabled);
     let store = Arc::new(keeper::open(&prefix.path, catalogue, node, engine.watch())?);
+    gauges.watch_database(store.reachable_reading());
     // 6. The cores and the desk.
     let listen = engine::listen(&proxy_ports);
     let node = Node { id: id.to_string(), hostname: process::hostname() };

@@ -37,6 +37,7 @@ type Reading<T> = Box<dyn Fn() -> T + Send + Sync>;
 #[derive(Default)]
 pub struct Gauges {
     traffic: OnceLock<Reading<Traffic>>,
+    database: OnceLock<Reading<bool>>,
     more: Mutex<Vec<(&'static str, Reading<Value>)>>,
     /// Why the node does not serve: at first because it is starting.
     unready: Mutex<Option<String>>,
@@ -54,6 +55,11 @@ impl Gauges {
     /// Plugs in what the cores count; the first one stays.
     pub fn count_traffic(&self, read: impl Fn() -> Traffic + Send + Sync + 'static) {
         let _kept = self.traffic.set(Box::new(read));
+    }
+
+    /// Plugs in whether the database answers; the first one stays.
+    pub fn watch_database(&self, read: impl Fn() -> bool + Send + Sync + 'static) {
+        let _kept = self.database.set(Box::new(read));
     }
 
     /// Shows one more thing under `tollgate` in `GET /status`.
@@ -79,7 +85,7 @@ impl Gauges {
             connections_active: traffic.active,
             connections_waiting: 0,
             requests_total: traffic.requests,
-            database_reachable: true,
+            database_reachable: self.database.get().is_none_or(|read| read()),
             unready,
             more: more.iter().map(|(name, read)| ((*name).to_owned(), read())).collect(),
         }
@@ -112,6 +118,7 @@ pub fn node<'a>(
         live: Box::new(move || gauges.live()),
         log_level: logs.level_dial(),
         balancers: Balancers::default(),
+        endpoints: Vec::new(),
     }
 }
 

@@ -38,6 +38,11 @@ const BACKLOG: u32 = 511;
 const BACKLOG_MAX: u32 = 65_535;
 /// How long accepting rests after it failed (out of descriptors, say).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// Most bytes of bodies that are read or wait for the store at one time, in units; a call that finds
+/// no room waits for it as long as a client may take for its body.
+const BODIES_UNITS_MAX: usize = 128 * 1024;
+/// One unit.
+const BODY_UNIT_BYTES: usize = 1_024;
 /// How long a TLS handshake may take.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(30);
 /// How long open calls may take when the process stops.
@@ -168,6 +173,8 @@ struct Shared {
     /// The value of `Server`; none leaves it out.
     server: Option<&'static str>,
     connections: Arc<Semaphore>,
+    /// Room for bodies, in units of [`BODY_UNIT_BYTES`].
+    bodies: Semaphore,
 }
 
 /// The office's thread for ports. Dropping it does not stop it: call [`Serving::stop`].
@@ -203,6 +210,7 @@ impl Serving {
             latency: headers.contains(&"X-Kong-Admin-Latency"),
             server: headers.contains(&"Server").then_some(http::SERVER),
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            bodies: Semaphore::new(BODIES_UNITS_MAX),
         });
         let (stop, stopped) = watch::channel(false);
         let mut served = Vec::new();

@@ -102,6 +102,12 @@ impl Store {
         self.reachable.load(Ordering::Relaxed)
     }
 
+    /// [`Store::reachable`] for those who outlive nothing and own nothing.
+    pub fn reachable_reading(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let reachable = Arc::clone(&self.reachable);
+        move || reachable.load(Ordering::Relaxed)
+    }
+
     /// Hands in a call. `done` runs on the store's thread, or here and now with a 503 if too many
     /// calls wait.
     pub fn submit(&self, call: Call, done: Done) {

@@ -17,6 +17,7 @@ mod multipart;
 mod named;
 mod node;
 mod openapi;
+mod own;
 mod page;
 mod path;
 mod place;
@@ -31,6 +32,7 @@ pub use health::{
     AddressHealth, Balancers, HealthMark, ReadHealth, TakeMark, TargetHealth, UpstreamHealth,
 };
 pub use node::{KONG_VERSION, Live, LogLevel, Node, NodeFacts};
+pub use own::{AnswerOwn, Asked, OwnEndpoint};
 pub use reply::Reply;
 
 use crate::actor::{Answer, Working};
@@ -64,7 +66,9 @@ impl Admin {
     /// The Admin API of these entities on that node.
     #[must_use]
     pub fn new(catalogue: &Catalogue, node: Node) -> Self {
-        Self { node, places: Places::new(catalogue) }
+        let mut places = Places::new(catalogue);
+        places.add_own(&node.endpoints);
+        Self { node, places }
     }
 
     /// As the actor wants it.
@@ -99,6 +103,9 @@ impl Admin {
             return Fixture { node: &mut self.node, places: &self.places, store, call, method }
                 .answer(fixed, &hit, sent);
         }
+        if let Place::Own(place) = hit.place {
+            return Ok(own::answer(&mut self.node, place, store, call, method, &hit, &sent));
+        }
         let mut rows = Rows { store, call, method, hit: &hit, sent };
         match hit.place {
             Place::Rows(entity) => rows.rows(entity),
@@ -107,7 +114,7 @@ impl Admin {
             Place::Children(link) => rows.children(link),
             Place::Child(link) => rows.child(link),
             Place::Targets(of) => targets::answer(rows, &mut self.node, of),
-            Place::Fixed(_) => Err(Reply::not_found()),
+            Place::Own(_) | Place::Fixed(_) => Err(Reply::not_found()),
         }
     }
 }

@@ -118,6 +118,35 @@ fn what_was_answered_is_there_after_a_restart() {
 }
 
 #[test]
+fn plugins_bring_endpoints_along() {
+    let own = |path, listed| store::admin::OwnEndpoint {
+        path,
+        methods: &[store::admin::Method::Get],
+        listed,
+        answer: Box::new(|asked| {
+            let words =
+                format!("{:?} {} {}", asked.method, asked.parameters.join(","), asked.query);
+            store::admin::Reply::message(200, &words)
+        }),
+    };
+    let mut node = gateway::node();
+    node.endpoints = vec![own("/x/{a}/y/{b}", true), own("/plugins/x/status", false)];
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = gateway::open_with(folder.path(), &catalogue(), node);
+    let ask = |line: &str| {
+        let (method, target) = line.split_once(' ').expect("a call");
+        let reply = gateway::ask(&store, store::admin::Call::new(method, target));
+        (reply.status, String::from_utf8(reply.body).expect("text"))
+    };
+    assert_eq!(ask("GET /x/1%202/y/3?q=r"), (200, r#"{"message":"Get 1 2,3 q=r"}"#.to_owned()));
+    assert_eq!(ask("GET /plugins/x/status").0, 200);
+    assert_eq!(ask("POST /x/1/y/2").0, 405);
+    assert_eq!(ask("OPTIONS /x/1/y/2").0, 204);
+    let (_, endpoints) = ask("GET /endpoints");
+    assert!(endpoints.contains("/x/{a}/y/{b}") && !endpoints.contains("/plugins/x/status"));
+}
+
+#[test]
 fn calls_of_any_content_are_answered() {
     hostile::throw(2_000, gateway::gateway(&catalogue()));
 }

@@ -23,6 +23,7 @@ pub static PLUGIN: Spec = Spec {
     },
     phases: &[Phase::Access],
     entities: &[&CREDENTIALS],
+    endpoints: &[],
     prepare,
 };
 

@@ -26,6 +26,7 @@ pub static PLUGIN: Spec = Spec {
     schema: schema::SCHEMA,
     phases: &[Phase::Access, Phase::HeaderFilter, Phase::Log],
     entities: &[],
+    endpoints: &[],
     prepare,
 };
 

@@ -21,8 +21,13 @@ use crate::pdk::{Answer, Config, Exchange, Fault, Phase, Plugin, Prepared, Spec,
 use window::{PERIODS, Period};
 
 /// The plugin.
-pub static PLUGIN: Spec =
-    Spec { schema: schema::SCHEMA, phases: &[Phase::Access], entities: &[], prepare };
+pub static PLUGIN: Spec = Spec {
+    schema: schema::SCHEMA,
+    phases: &[Phase::Access],
+    entities: &[],
+    endpoints: &[],
+    prepare,
+};
 
 /// One configured limit.
 #[derive(Clone, Debug)]

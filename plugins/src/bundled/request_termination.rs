@@ -44,6 +44,7 @@ pub static PLUGIN: Spec = Spec {
     },
     phases: &[Phase::Access],
     entities: &[],
+    endpoints: &[],
     prepare,
 };
 

@@ -17,7 +17,8 @@ use store::admin::{Call, Reply};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, oneshot, watch};
 
-use super::{Audience, Shared};
+use super::{Audience, BODY_UNIT_BYTES, Shared};
+use crate::engine::specs;
 use crate::logs::{AccessLog, Line};
 
 /// What this program calls itself in `Server`.
@@ -100,7 +101,7 @@ async fn exchange(
 async fn answer(parts: &Parts, body: Incoming, audience: Audience, shared: &Shared) -> Reply {
     let mut call = call(parts);
     if audience == Audience::Status {
-        if !call.path.starts_with("/status") {
+        if !call.path.starts_with("/status") && !plugins_have(&call.path) {
             return Reply::not_found();
         }
         if !matches!(call.method.as_str(), "GET" | "HEAD" | "OPTIONS") {
@@ -111,6 +112,11 @@ async fn answer(parts: &Parts, body: Incoming, audience: Audience, shared: &Shar
     if body.size_hint().lower() > bytes_max as u64 {
         return Reply::body_too_large(&call);
     }
+    // Room for the body, held until the store has answered.
+    let bytes = body.size_hint().upper().map_or(bytes_max, |bytes| bytes as usize);
+    let units = u32::try_from(bytes.div_ceil(BODY_UNIT_BYTES)).unwrap_or(u32::MAX);
+    let room = tokio::time::timeout(BODY_WAIT, shared.bodies.acquire_many(units)).await;
+    let Ok(Ok(_room)) = room else { return Reply::message(503, "Service unavailable") };
     let whole = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(BODY_WAIT, whole).await {
         Ok(Ok(whole)) => call.body = whole.to_bytes().into(),
@@ -133,6 +139,12 @@ async fn answer(parts: &Parts, body: Incoming, audience: Audience, shared: &Shar
             Reply::unexpected()
         }
     }
+}
+
+/// Whether a plugin shows that path on the status port.
+fn plugins_have(path: &str) -> bool {
+    let endpoints = specs().iter().flat_map(|spec| spec.endpoints);
+    endpoints.filter(|endpoint| endpoint.on_status_port).any(|endpoint| endpoint.path == path)
 }
 
 fn call(parts: &Parts) -> Call {

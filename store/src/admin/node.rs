@@ -3,6 +3,7 @@
 //! Source: Kong `kong/api/routes/{kong,health,cache,debug}.lua`; `facts/{root,status}.json`.
 
 use super::health::Balancers;
+use super::own::OwnEndpoint;
 use super::page::{Query, lua_number};
 use super::rows::Answered;
 use super::{Method, Reply};
@@ -69,6 +70,8 @@ pub struct Node {
     pub log_level: LogLevel,
     /// How upstreams do.
     pub balancers: Balancers,
+    /// Endpoints that plugins bring along.
+    pub endpoints: Vec<OwnEndpoint>,
 }
 
 /// `GET /`

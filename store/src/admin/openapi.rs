@@ -71,7 +71,9 @@ fn operation(place: Place, method: Method) -> Json {
         Place::Parent(link) => (Some(link.parent), false),
         Place::Targets(Targets::All | Targets::Raw) => (Some(&TARGETS), true),
         Place::Targets(Targets::One) => (Some(&TARGETS), false),
-        Place::Targets(Targets::Health | Targets::Mark(_)) | Place::Fixed(_) => (None, false),
+        Place::Targets(Targets::Health | Targets::Mark(_)) | Place::Own(_) | Place::Fixed(_) => {
+            (None, false)
+        }
     };
     let named = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
     let one = named(entity.map_or("document", |entity| entity.name));

@@ -5,7 +5,7 @@
 //!
 //! Source: Kong `kong/api/endpoints.lua`, `generate_endpoints`; `kong/api/routes/*.lua`.
 
-use super::Method;
+use super::{Method, OwnEndpoint};
 use crate::schema::{Catalogue, Entity, Field, Kind};
 
 const GET: &[Method] = &[Method::Get];
@@ -31,6 +31,8 @@ pub(super) enum Place {
     Child(Link),
     /// The targets of an upstream, and how they do.
     Targets(Targets),
+    /// An endpoint of a plugin, by its place in the node's list.
+    Own(usize),
     /// Anything that is not a row.
     Fixed(Fixed),
 }
@@ -182,6 +184,8 @@ struct Endpoint {
     segments: Vec<String>,
     place: Place,
     methods: &'static [Method],
+    /// `GET /endpoints` shows it.
+    is_listed: bool,
 }
 
 /// Every path of the Admin API.
@@ -202,6 +206,11 @@ impl Hit<'_> {
     /// The parameter at that position; every place has as many as its path has braces.
     pub(super) fn parameter(&self, at: usize) -> &str {
         self.parameters.get(at).copied().unwrap_or_default()
+    }
+
+    /// All of them.
+    pub(super) fn parameters(&self) -> &[&str] {
+        &self.parameters
     }
 }
 
@@ -226,7 +235,19 @@ impl Places {
         let segments: Vec<_> =
             path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
         if !self.0.iter().any(|known| known.segments == segments) {
-            self.0.push(Endpoint { segments, place, methods });
+            let is_listed = !matches!(place, Place::Fixed(Fixed::Ready | Fixed::OpenApi));
+            self.0.push(Endpoint { segments, place, methods, is_listed });
+        }
+    }
+
+    /// Adds what plugins bring along; a path that the core has stays the core's.
+    pub(super) fn add_own(&mut self, endpoints: &[OwnEndpoint]) {
+        for (place, endpoint) in endpoints.iter().enumerate() {
+            let known = self.0.len();
+            self.add(endpoint.path, Place::Own(place), endpoint.methods);
+            if let Some(added) = self.0.get_mut(known) {
+                added.is_listed = endpoint.listed;
+            }
         }
     }
 
@@ -281,9 +302,7 @@ impl Places {
 
     /// All of Kong's paths, sorted segment by segment.
     pub(super) fn paths(&self) -> Vec<String> {
-        let ours =
-            |known: &&Endpoint| matches!(known.place, Place::Fixed(Fixed::Ready | Fixed::OpenApi));
-        let shown = self.0.iter().filter(|known| !ours(known));
+        let shown = self.0.iter().filter(|known| known.is_listed);
         let mut all: Vec<_> = shown.map(|known| &known.segments).collect();
         all.sort_unstable();
         all.into_iter().map(|segments| format!("/{}", segments.join("/"))).collect()

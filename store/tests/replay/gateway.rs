@@ -25,11 +25,16 @@ pub(crate) fn gateway(catalogue: &Arc<Catalogue>) -> Gateway {
 
 /// The store in that folder, empty or as it was left.
 pub(crate) fn open(folder: &Path, catalogue: &Arc<Catalogue>) -> Store {
+    open_with(folder, catalogue, node())
+}
+
+/// The same as that node.
+pub(crate) fn open_with(folder: &Path, catalogue: &Arc<Catalogue>, node: Node) -> Store {
     let backend = Sqlite::open(&folder.join("tollgate.sqlite")).expect("a database");
     let plan = StorePlan {
         backend: Box::new(backend),
         catalogue: Arc::clone(catalogue),
-        answer: Admin::new(catalogue, node()).into_answer(),
+        answer: Admin::new(catalogue, node).into_answer(),
         watch: Watch { check: Box::new(|_, _| Ok(())), publish: Box::new(|_, _| {}) },
         now_ms: Box::new(now_ms),
         random: Box::new(|buffer| {
@@ -54,7 +59,8 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).expect("before the year 292278994")
 }
 
-fn node() -> Node {
+/// A node that nothing moves on.
+pub(crate) fn node() -> Node {
     let mut level = "notice".to_owned();
     let configuration = serde_json::json!({ "proxy_listen": ["0.0.0.0:8000"] });
     Node {
@@ -72,5 +78,6 @@ fn node() -> Node {
             None => level.clone(),
         }),
         balancers: Balancers::default(),
+        endpoints: Vec::new(),
     }
 }
