@@ -38,8 +38,8 @@ const BACKLOG: u32 = 511;
 const BACKLOG_MAX: u32 = 65_535;
 /// How long accepting rests after it failed (out of descriptors, say).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
-/// Most bytes of bodies that are read or wait for the store at one time, in units; a call that finds
-/// no room waits for it as long as a client may take for its body.
+/// Most bytes of bodies that are read or wait for the store at one time, in units; a call that
+/// finds no room waits for it as long as a client may take for its body.
 const BODIES_UNITS_MAX: usize = 128 * 1024;
 /// One unit.
 const BODY_UNIT_BYTES: usize = 1_024;

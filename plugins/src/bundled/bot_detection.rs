@@ -25,6 +25,7 @@ pub static PLUGIN: Spec = Spec {
     },
     phases: &[Phase::Access],
     entities: &[],
+    endpoints: &[],
     prepare,
 };
 

@@ -22,6 +22,7 @@ pub static PLUGIN: Spec = Spec {
     },
     phases: &[Phase::Access, Phase::HeaderFilter],
     entities: &[],
+    endpoints: &[],
     prepare,
 };
 

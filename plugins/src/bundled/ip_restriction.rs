@@ -30,6 +30,7 @@ pub static PLUGIN: Spec = Spec {
     },
     phases: &[Phase::Access],
     entities: &[],
+    endpoints: &[],
     prepare,
 };
 

@@ -15,6 +15,7 @@ pub static PLUGIN: Spec = Spec {
     schema: PluginSchema { name: "redirect", priority: 779, config: CONFIG, ..PluginSchema::EMPTY },
     phases: &[Phase::Access],
     entities: &[],
+    endpoints: &[],
     prepare,
 };
 
