@@ -6,6 +6,7 @@
 
 mod answer;
 mod config;
+pub mod credentials;
 mod endpoint;
 mod exchange;
 pub mod identity;

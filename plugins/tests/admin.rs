@@ -39,10 +39,6 @@ fn check(suite: &str, known: &[Known]) {
     suite::replay(&suite::data(), suite, known, &|| gateway::gateway(&catalogue));
 }
 
-/// Why a case waits.
-const PLUGIN: &str = "needs a plugin that is not built yet";
-const ENTITY: &str = "needs an entity that is not built yet";
-
 #[test]
 fn tutorial() {
     check("tutorial", &[]);
@@ -55,29 +51,17 @@ fn moesif() {
 
 #[test]
 fn misc() {
-    check(
-        "admin-misc",
-        &[("a key set and a key are stored", ENTITY), ("a vault prefix is checked", ENTITY)],
-    );
+    check("admin-misc", &[]);
 }
 
 #[test]
 fn consumers_and_credentials() {
-    let known = [
-        ("deleting a consumer takes its credentials with it", ENTITY),
-        ("a basic-auth credential is stored hashed", ENTITY),
-        ("a jwt credential gets a key, a secret and HS256 by itself", ENTITY),
-        ("an hmac-auth credential needs a username and gets a secret", ENTITY),
-        ("acl groups are added, read by group, listed and removed", ENTITY),
-        ("an oauth2 credential gets a client id and secret", ENTITY),
-        ("credentials are listed flat with their consumer", ENTITY),
-    ];
-    check("admin-consumers-credentials", &known);
+    check("admin-consumers-credentials", &[]);
 }
 
 #[test]
 fn plugin_rows() {
-    check("admin-plugins", &[("an acl takes either allow or deny", PLUGIN)]);
+    check("admin-plugins", &[]);
 }
 
 #[test]
@@ -86,10 +70,20 @@ fn a_recorded_session() {
 }
 
 /// Differences that stay, with their reasons.
-const SCHEMA_DIFFERENCES: &[(&str, &str)] = &[(
-    "moesif.fields/config.config.fields/batch_size.batch_size.elements: missing",
-    "a number has no elements: a slip of the plugin's schema that means nothing",
-)];
+const SCHEMA_DIFFERENCES: &[(&str, &str)] = &[
+    (
+        "moesif.fields/config.config.fields/batch_size.batch_size.elements: missing",
+        "a number has no elements: a slip of the plugin's schema that means nothing",
+    ),
+    (
+        "session.fields/config.config.fields/secret.secret.auto: unexpected true",
+        "Kong makes one default secret for each process; here each row gets its own",
+    ),
+    (
+        "session.fields/config.config.fields/secret.secret.default: missing",
+        "Kong makes one default secret for each process; here each row gets its own",
+    ),
+];
 
 #[test]
 fn schemas_are_those_of_kong() {

@@ -145,14 +145,19 @@ pub fn validate(
 ///
 /// # Errors
 /// Code 15.
-pub fn transform(entity: &'static Entity, object: &mut Value, given: &Value) -> Result<(), Fault> {
+pub fn transform(
+    entity: &'static Entity,
+    object: &mut Value,
+    given: &Value,
+    facts: &mut Facts<'_>,
+) -> Result<(), Fault> {
     for transform in entity.transforms {
         let has =
             |value: &Value, name: &&str| value.path(name).is_some_and(|value| !value.is_empty());
         let wanted = transform.input.iter().all(|name| has(given, name))
             && transform.needs.iter().all(|name| has(object, name));
         if wanted {
-            (transform.apply)(object).map_err(|why| {
+            (transform.apply)(object, facts.random).map_err(|why| {
                 log::error!("{}: transformation failed: {why}", entity.name);
                 Fault::database()
             })?;

@@ -20,7 +20,7 @@ pub(crate) mod samples;
 pub mod typical;
 
 pub use catalogue::Catalogue;
-pub use entity::{Entity, Farewell, Guard, NamedChildren, Transform, Variant, Variants};
+pub use entity::{Entity, Farewell, Guard, NamedChildren, Random, Transform, Variant, Variants};
 pub use field::{
     Deprecation, Expand, Field, LIMITS_MAX, Shorthand, any, array, boolean, foreign, integer, json,
     map, matching, number, record, set, text,

@@ -32,9 +32,13 @@ pub fn row(catalogue: &Catalogue, entity: &str, input: &Json) -> Result<Arc<Row>
             check::validate(catalogue, entity, &object, Mode::Insert, &input, None)?;
             Ok(object)
         });
+    let checked = checked.map_err(Fault::from).and_then(|mut object| {
+        check::transform(entity, &mut object, &input, &mut facts)?;
+        Ok(object)
+    });
     match checked {
         Ok(object) => Ok(Arc::new(Row::pack(entity, catalogue, object, 1))),
-        Err(faults) => Err(Fault::from(faults).message),
+        Err(fault) => Err(fault.message),
     }
 }
 

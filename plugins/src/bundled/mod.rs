@@ -1,5 +1,6 @@
 //! Every bundled plugin. Written by `bench/tidy/tests/bundled_list.rs`, never by hand.
 
+pub mod acl;
 pub mod acme;
 pub mod ai_prompt_decorator;
 pub mod ai_prompt_guard;
@@ -9,15 +10,19 @@ pub mod ai_request_transformer;
 pub mod ai_response_transformer;
 pub mod aws_lambda;
 pub mod azure_functions;
+pub mod basic_auth;
 pub mod bot_detection;
 pub mod correlation_id;
 pub mod cors;
 pub mod grpc_gateway;
 pub mod grpc_web;
+pub mod hmac_auth;
 pub mod ip_restriction;
+pub mod jwt;
 pub mod key_auth;
 pub mod ldap_auth;
 pub mod moesif;
+pub mod oauth2;
 pub mod opentelemetry;
 pub mod post_function;
 pub mod pre_function;
@@ -25,6 +30,7 @@ pub mod rate_limiting;
 pub mod redirect;
 pub mod request_size_limiting;
 pub mod request_termination;
+pub mod session;
 pub mod zipkin;
 
 use crate::pdk::Spec;
@@ -32,6 +38,7 @@ use crate::pdk::Spec;
 /// Every bundled plugin, by file name.
 #[rustfmt::skip]
 pub static ALL: &[&Spec] = &[
+    &acl::PLUGIN,
     &acme::PLUGIN,
     &ai_prompt_decorator::PLUGIN,
     &ai_prompt_guard::PLUGIN,
@@ -41,15 +48,19 @@ pub static ALL: &[&Spec] = &[
     &ai_response_transformer::PLUGIN,
     &aws_lambda::PLUGIN,
     &azure_functions::PLUGIN,
+    &basic_auth::PLUGIN,
     &bot_detection::PLUGIN,
     &correlation_id::PLUGIN,
     &cors::PLUGIN,
     &grpc_gateway::PLUGIN,
     &grpc_web::PLUGIN,
+    &hmac_auth::PLUGIN,
     &ip_restriction::PLUGIN,
+    &jwt::PLUGIN,
     &key_auth::PLUGIN,
     &ldap_auth::PLUGIN,
     &moesif::PLUGIN,
+    &oauth2::PLUGIN,
     &opentelemetry::PLUGIN,
     &post_function::PLUGIN,
     &pre_function::PLUGIN,
@@ -57,5 +68,6 @@ pub static ALL: &[&Spec] = &[
     &redirect::PLUGIN,
     &request_size_limiting::PLUGIN,
     &request_termination::PLUGIN,
+    &session::PLUGIN,
     &zipkin::PLUGIN,
 ];

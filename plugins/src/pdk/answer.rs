@@ -39,8 +39,13 @@ impl Answer {
 
     /// `{"message": …}` as compact JSON, whatever the client accepts.
     pub fn exit_message(status: u16, message: &str) -> Self {
-        let body = serde_json::json!({ "message": message }).to_string();
-        Self::exact(status, Some("application/json; charset=utf-8".into()), body.into_bytes())
+        Self::exit_json(status, &serde_json::json!({ "message": message }))
+    }
+
+    /// A document as compact JSON, whatever the client accepts.
+    pub fn exit_json(status: u16, body: &serde_json::Value) -> Self {
+        let content_type = "application/json; charset=utf-8";
+        Self::exact(status, Some(content_type.into()), body.to_string().into_bytes())
     }
 
     /// Bytes as they are.

@@ -289,6 +289,8 @@ pub struct Exchange {
     pub consumer: Option<Arc<Row>>,
     /// What proved it.
     pub credential: Option<Credential>,
+    /// Groups that an authentication plugin found beside the consumer's own.
+    pub authenticated_groups: Option<Vec<String>>,
     /// The request's body for reports.
     pub request_capture: Capture,
     /// The response's body for reports.
@@ -326,6 +328,7 @@ impl Exchange {
             origin: Origin::Gateway,
             consumer: None,
             credential: None,
+            authenticated_groups: None,
             request_capture: Capture::default(),
             response_capture: Capture::default(),
             times: Times::default(),
@@ -352,6 +355,7 @@ impl Exchange {
         self.origin = Origin::Gateway;
         self.consumer = None;
         self.credential = None;
+        self.authenticated_groups = None;
         self.request_capture.reset(&self.kit);
         self.response_capture.reset(&self.kit);
         self.times = Times::default();

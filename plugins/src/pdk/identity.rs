@@ -23,13 +23,24 @@ pub fn identify(
     consumer: Option<Arc<Row>>,
     credential: Option<Credential>,
 ) {
+    let shown = credential.as_ref().map(|credential| credential.id.clone());
+    identify_as(exchange, consumer, credential, shown.as_deref());
+}
+
+/// The same with another name for the credential than its id: a username, a key.
+pub fn identify_as(
+    exchange: &mut Exchange,
+    consumer: Option<Arc<Row>>,
+    credential: Option<Credential>,
+    shown: Option<&str>,
+) {
     let fields = &mut exchange.request.fields;
     let text = |name: &str| consumer.as_deref().and_then(|row| row.text(name));
     let id = consumer.as_deref().map(|row| row.id().to_string());
     put(fields, CONSUMER_ID, id.as_deref());
     put(fields, CONSUMER_CUSTOM_ID, text("custom_id"));
     put(fields, CONSUMER_USERNAME, text("username"));
-    put(fields, CREDENTIAL, credential.as_ref().map(|credential| credential.id.as_str()));
+    put(fields, CREDENTIAL, shown);
     put(fields, ANONYMOUS, credential.is_none().then_some("true"));
     exchange.consumer = consumer;
     exchange.credential = credential;
@@ -46,6 +57,25 @@ fn put(fields: &mut runtime::http::head::Fields, name: &str, value: Option<&str>
     }
 }
 
+/// Whether another plugin has already let the client in, where one of several suffices: that is so
+/// for a plugin with `config.anonymous`.
+pub fn is_settled(exchange: &Exchange, anonymous: Option<&str>) -> bool {
+    anonymous.is_some() && exchange.credential.is_some()
+}
+
+/// What a plugin does that has let nobody in: the anonymous consumer passes where there is one,
+/// else this is the answer.
+pub fn otherwise(
+    exchange: &mut Exchange,
+    named: Option<&str>,
+    refusal: impl FnOnce() -> Answer,
+) -> Step<'static> {
+    match named {
+        Some(named) => anonymous(exchange, named),
+        None => Step::answer(refusal()),
+    }
+}
+
 /// Falls back to the consumer named by `config.anonymous`, an id or a username.
 pub fn anonymous(exchange: &mut Exchange, named: &str) -> Step<'static> {
     let tables = exchange.tables();
@@ -53,10 +83,7 @@ pub fn anonymous(exchange: &mut Exchange, named: &str) -> Step<'static> {
     let found = by_id.or_else(|| tables.by("consumers", "username", named)).cloned();
     if found.is_none() {
         log::error!("anonymous consumer {named} is configured but doesn't exist");
-        return Step::answer(Answer::error(
-            500,
-            format!("anonymous consumer {named} is configured but doesn't exist"),
-        ));
+        return Step::answer(Answer::error(500, "An unexpected error occurred"));
     }
     identify(exchange, found, None);
     Step::NEXT

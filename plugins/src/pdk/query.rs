@@ -32,6 +32,18 @@ pub fn all(query: &[u8]) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)>
     pairs(query).map(|(key, value)| (decoded(key), decoded(value)))
 }
 
+/// Most arguments that are looked at, as in Kong.
+const ARGUMENTS_MAX: usize = 100;
+
+/// The first arguments, decoded; one without `=` has no value.
+pub fn arguments(query: &[u8]) -> impl Iterator<Item = (Cow<'_, [u8]>, Option<Cow<'_, [u8]>>)> {
+    let parts = query.split(|byte| *byte == b'&').filter(|part| !part.is_empty());
+    parts.take(ARGUMENTS_MAX).map(|part| {
+        let mut sides = part.splitn(2, |byte| *byte == b'=');
+        (decoded(sides.next().unwrap_or_default()), sides.next().map(decoded))
+    })
+}
+
 fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     query.split(|byte| *byte == b'&').filter(|part| !part.is_empty()).map(|part| {
         match memchr::memchr(b'=', part).and_then(|at| part.split_at_checked(at)) {

@@ -175,7 +175,7 @@ impl<'a> Working<'a> {
         let mut object = check::merge(catalogue, entity, patch, &before, &mut self.facts)?;
         self.resolve(entity, &mut object)?;
         check::validate(catalogue, entity, &object, Mode::Update, &given, Some(&before))?;
-        check::transform(entity, &mut object, &given)?;
+        check::transform(entity, &mut object, &given, &mut self.facts)?;
         self.store(entity, object, expires_at_s, names)
     }
 
@@ -250,7 +250,7 @@ impl<'a> Working<'a> {
         keyed(&mut object);
         self.resolve(entity, &mut object)?;
         check::validate(catalogue, entity, &object, mode, &given, None)?;
-        check::transform(entity, &mut object, &given)?;
+        check::transform(entity, &mut object, &given, &mut self.facts)?;
         Ok((object, expires_at_s))
     }
 

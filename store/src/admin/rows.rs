@@ -11,7 +11,7 @@ use crate::actor::{Key, Working};
 use crate::fault::Fault;
 use crate::schema::{Entity, Variants};
 use crate::snapshot::Tables;
-use crate::value::{Row, Value};
+use crate::value::{Row, Value, parse_uuid};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -142,9 +142,10 @@ impl Rows<'_, '_> {
     /// `/F/{f}/E/{e}`
     pub(super) fn child(&mut self, link: Link) -> Answered {
         let parent = self.above(link)?;
-        let key = self.store.key(link.child, self.hit.parameter(1))?;
+        let key = self.child_key(link, &parent)?;
         if self.method == Method::Put {
             let mut input = self.input(link.child, None);
+            self.put_nested_key(link, &mut input);
             input.put(link.field.name, pointer(parent.id()));
             return self.put(link.child, &key, input);
         }
@@ -165,6 +166,32 @@ impl Rows<'_, '_> {
                 self.patch(link.child, &key, input)
             }
             _ => Ok(self.shown(200, &row)),
+        }
+    }
+
+    /// The key of a child: its id, its endpoint key, or what is unique under this parent alone
+    /// (Kong: `kong/plugins/acl/api.lua`). A PUT under a name that is not there makes a new row.
+    fn child_key(&mut self, link: Link, parent: &Row) -> Result<Key, Reply> {
+        let name = self.hit.parameter(1);
+        if link.child.nested_key.is_none() || parse_uuid(name).is_some() {
+            return Ok(self.store.key(link.child, name)?);
+        }
+        let values = [Value::Id(parent.id()), Value::text(name)];
+        match self.store.tables().by_key(link.child.name, &values).map(|row| row.id()) {
+            Some(id) => Ok(Key::Id(id)),
+            None if self.method == Method::Put => Ok(Key::Id(self.store.new_id())),
+            None => Err(Reply::not_found()),
+        }
+    }
+
+    /// Puts the name of the path into what is written under it, unless that names itself.
+    fn put_nested_key(&self, link: Link, input: &mut Value) {
+        let name = self.hit.parameter(1);
+        if let Some(field) = link.child.nested_key
+            && parse_uuid(name).is_none()
+            && input.get(field).is_null()
+        {
+            input.put(field, Value::text(name));
         }
     }
 

@@ -24,7 +24,7 @@ fn post(catalogue: &Catalogue, entity: &str, given: &Json) -> Result<Json, Json>
         let mut object =
             complete(catalogue, entity, given.clone(), Mode::Insert, None, &mut facts)?;
         validate(catalogue, entity, &object, Mode::Insert, &given, None)?;
-        transform(entity, &mut object, &given)?;
+        transform(entity, &mut object, &given, &mut facts)?;
         Ok(Row::pack(entity, catalogue, object, 1))
     };
     match { checked }() {

@@ -5,7 +5,7 @@
 use crate::check::{Fault, pem};
 use crate::fault::Kind;
 use crate::schema::typical::{CREATED_AT, ID, TAGS, UPDATED_AT};
-use crate::schema::{Entity, Rule, Transform, text};
+use crate::schema::{Entity, Random, Rule, Transform, text};
 use crate::snapshot::Tables;
 use crate::value::{Row, Value};
 
@@ -32,7 +32,7 @@ pub static CA_CERTIFICATES: Entity = Entity {
     ..Entity::EMPTY
 };
 
-fn digest(row: &mut Value) -> Result<(), String> {
+fn digest(row: &mut Value, _random: &mut Random<'_>) -> Result<(), String> {
     let digest = pem::digest(row.get("cert"))?;
     row.put("cert_digest", Value::text(digest));
     Ok(())

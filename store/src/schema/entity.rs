@@ -28,6 +28,9 @@ pub struct Entity {
     pub admin_nested_name: Option<&'static str>,
     /// The unique field that stands for the id in Admin paths.
     pub endpoint_key: Option<&'static str>,
+    /// The field that stands for the id in paths under a parent, where it is unique among that
+    /// parent's rows alone; `cache_key` must be the pointer and this field.
+    pub nested_key: Option<&'static str>,
     /// Fields that are unique together.
     pub cache_key: &'static [&'static str],
     /// Whether rows belong to a workspace.
@@ -64,6 +67,7 @@ impl Entity {
         admin_name: None,
         admin_nested_name: None,
         endpoint_key: None,
+        nested_key: None,
         cache_key: &[],
         workspaced: true,
         ttl: false,
@@ -182,5 +186,8 @@ pub struct Transform {
     /// Fields of the row that it needs as well.
     pub needs: &'static [&'static str],
     /// Changes the row (a record in input form); its error is the answer (Kong's code 15).
-    pub apply: fn(&mut Value) -> Result<(), String>,
+    pub apply: fn(&mut Value, &mut Random<'_>) -> Result<(), String>,
 }
+
+/// Fills a buffer with bytes that nobody can guess.
+pub type Random<'a> = dyn FnMut(&mut [u8]) + 'a;
