@@ -3,6 +3,8 @@
 //! Source: Kong `kong/conf_loader/parse.lua` (what a setting may hold) and
 //! `kong/cmd/utils/prefix_handler.lua` (names of the files that are made).
 
+mod configured;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,6 +16,8 @@ use base64::engine::general_purpose::STANDARD;
 use runtime::tls::{Identity, Names, TlsFault, self_signed};
 use rustls::ServerConfig;
 use store::conf::Settings;
+
+pub use configured::{Configured, read};
 
 /// Which port a certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +85,7 @@ impl Shown {
             }
         }
         for (names, default) in loaded {
-            names.replace(default, []);
+            names.set_default(default);
         }
         Ok(())
     }

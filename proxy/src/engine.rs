@@ -18,6 +18,7 @@ use store::actor::Watch;
 use store::admin::OwnEndpoint;
 use store::conf::{Edge, Settings};
 
+use crate::certificates::Configured;
 use crate::core::{Connectors, Counts};
 use crate::logs::{AccessLog, Logs, Side};
 use crate::node::{self, Gauges, Traffic};
@@ -71,10 +72,11 @@ impl Engine {
         Ok(Self { exporter: Arc::new(exporter), board, slots, tally, cores })
     }
 
-    /// What the store tells of every change.
-    pub fn watch(&self) -> Watch {
+    /// What the store tells of every change. `shown` is what the TLS ports of the proxy show.
+    pub fn watch(&self, shown: Option<&Arc<Names>>) -> Watch {
         let (board, exporter) = (Arc::clone(&self.board), Arc::clone(&self.exporter));
-        let mut office = Office::new(board, exporter, Arc::clone(&self.slots));
+        let certificates = shown.map(|names| Configured::new(Arc::clone(names)));
+        let mut office = Office::new(board, exporter, Arc::clone(&self.slots), certificates);
         Watch {
             check: Box::new(|change, _| office::check(specs(), change)),
             publish: Box::new(move |tables, changes| office.publish(tables, changes)),

@@ -61,7 +61,8 @@ fn run(command: &Command) -> Result<(), String> {
     let schemas = specs.iter().map(|spec| &spec.schema).collect();
     let owned: Vec<_> = specs.iter().flat_map(|spec| spec.entities.iter().copied()).collect();
     let catalogue = keeper::catalogue(schemas, &owned, enabled);
-    let store = Arc::new(keeper::open(&prefix.path, catalogue, node, engine.watch())?);
+    let watch = engine.watch(shown.proxy.as_ref());
+    let store = Arc::new(keeper::open(&prefix.path, catalogue, node, watch)?);
     gauges.watch_database(store.reachable_reading());
     // 6. The cores and the desk.
     let listen = engine::listen(&proxy_ports);

@@ -9,11 +9,12 @@ use store::check::Faults;
 use store::snapshot::{Change, Tables};
 use store::value::Row;
 
+use crate::certificates::Configured;
 use crate::plan::Slots;
 use crate::roadmap::Roadmap;
 
 /// Entities whose rows the road compiles.
-const COMPILED: [&str; 3] = ["services", "routes", "plugins"];
+const COMPILED: [&str; 4] = ["services", "routes", "plugins", "snis"];
 
 /// Compiles changes and publishes what comes of them. Lives on the store's thread.
 pub struct Office {
@@ -21,31 +22,46 @@ pub struct Office {
     exporter: Arc<Exporter>,
     slots: Arc<Slots>,
     roadmap: Option<Roadmap>,
+    /// None where no port of the proxy speaks TLS.
+    certificates: Option<Configured>,
 }
 
 impl Office {
     /// An office that has published nothing yet.
-    pub fn new(board: Arc<Board<Snapshot>>, exporter: Arc<Exporter>, slots: Arc<Slots>) -> Self {
-        Self { board, exporter, slots, roadmap: None }
+    pub fn new(
+        board: Arc<Board<Snapshot>>,
+        exporter: Arc<Exporter>,
+        slots: Arc<Slots>,
+        certificates: Option<Configured>,
+    ) -> Self {
+        Self { board, exporter, slots, roadmap: None, certificates }
     }
 
     /// Publishes a change; returns when every core will see it at its next request. The first call
     /// compiles every row.
     pub fn publish(&mut self, tables: Arc<Tables>, changes: &[Change]) {
-        let roadmap = match &self.roadmap {
+        let roadmap = match self.roadmap.take() {
             Some(before) => {
                 self.tell_exporter(changes);
+                self.show(&tables, changes);
                 before.with(&tables, changes)
             }
             None => {
                 let all = everything(&tables);
                 self.tell_exporter(&all);
+                self.show(&tables, &all);
                 Roadmap::empty(Arc::clone(&self.slots)).with(&tables, &all)
             }
         };
         self.roadmap = Some(roadmap.clone());
         let number = tables.number();
         self.board.publish(Arc::new(Snapshot { number, tables, road: Box::new(roadmap) }));
+    }
+
+    fn show(&mut self, tables: &Tables, changes: &[Change]) {
+        if let Some(certificates) = &mut self.certificates {
+            certificates.follow(tables, changes);
+        }
     }
 
     /// The exporter knows a row's settings before a core can report under it.

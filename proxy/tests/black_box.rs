@@ -15,6 +15,8 @@ mod http;
 
 #[path = "black_box/arrival.rs"]
 mod arrival;
+#[path = "black_box/certificates.rs"]
+mod certificates;
 #[path = "black_box/events.rs"]
 mod events;
 #[path = "black_box/limits.rs"]

@@ -1,6 +1,7 @@
 //! Certificates with their keys, and which one a client is shown.
 
 use arc_swap::ArcSwap;
+use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
@@ -9,6 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// What is wrong with a certificate, a key, or the settings around them.
@@ -77,7 +79,7 @@ impl Identity {
     }
 }
 
-/// Which identity is shown for which name; replaced as a whole while connections come in.
+/// Which identity is shown for which name; changes while connections come in.
 ///
 /// A name is looked up in this order, as in Kong (`kong/runloop/certificate.lua`): itself, with
 /// its first label as `*`, with its last label as `*`, then `*`, then the default.
@@ -85,45 +87,71 @@ pub struct Names {
     table: ArcSwap<Table>,
 }
 
-#[derive(Default)]
+/// Parts of the table: a change copies those that it touches.
+const SHARDS: usize = 64;
+
+type Shard = HashMap<String, Vec<Identity>, FixedState>;
+
+#[derive(Clone)]
 struct Table {
-    by_name: HashMap<String, Vec<Identity>, foldhash::fast::RandomState>,
+    shards: Box<[Arc<Shard>]>,
+    count: usize,
     default: Vec<Identity>,
 }
 
 impl Names {
     /// Shows `default` to everybody: the first of them whose kind of key the client supports.
     pub fn new(default: Vec<Identity>) -> Arc<Self> {
-        let table = Table { by_name: HashMap::default(), default };
+        let shards = (0..SHARDS).map(|_| Arc::default()).collect();
+        let table = Table { shards, count: 0, default };
         Arc::new(Self { table: ArcSwap::from_pointee(table) })
     }
 
-    /// Replaces everything. `names` may hold wildcards in the first or the last label, and `*`;
-    /// several identities of one name are tried in order. Handshakes that run keep what they have.
-    pub fn replace(
-        &self,
-        default: Vec<Identity>,
-        names: impl IntoIterator<Item = (String, Identity)>,
-    ) {
-        let mut table = Table { by_name: HashMap::default(), default };
-        for (name, identity) in names {
-            table.by_name.entry(name.to_ascii_lowercase()).or_default().push(identity);
-        }
-        self.table.store(Arc::new(table));
+    /// Shows others to those for whom no name fits. Handshakes that run keep what they have.
+    pub fn set_default(&self, default: Vec<Identity>) {
+        self.table.rcu(|table| Table { default: default.clone(), ..Table::clone(table) });
+    }
+
+    /// Gives names their identities, or takes them away with an empty list. A name may be `*` or
+    /// hold one in its first or last label; several identities are tried in order.
+    pub fn set(&self, names: &[(String, Vec<Identity>)]) {
+        self.table.rcu(|table| {
+            let mut next = Table::clone(table);
+            for (name, identities) in names {
+                next.set(name.to_ascii_lowercase(), identities);
+            }
+            next
+        });
     }
 }
 
 impl Table {
-    fn find(&self, name: Option<&str>) -> &[Identity] {
-        let found = name.and_then(|name| {
-            let name = name.to_ascii_lowercase();
-            let get = |name: &str| self.by_name.get(name);
-            get(&name)
-                .or_else(|| get(&format!("*.{}", name.split_once('.')?.1)))
-                .or_else(|| get(&format!("{}.*", name.rsplit_once('.')?.0)))
-        });
-        found.or_else(|| self.by_name.get("*")).unwrap_or(&self.default)
+    fn set(&mut self, name: String, identities: &[Identity]) {
+        let Some(shard) = self.shards.get_mut(shard_of(&name)).map(Arc::make_mut) else { return };
+        self.count -= usize::from(shard.remove(&name).is_some());
+        if !identities.is_empty() {
+            self.count += 1;
+            shard.insert(name, identities.to_vec());
+        }
     }
+
+    fn get(&self, name: &str) -> Option<&Vec<Identity>> {
+        self.shards.get(shard_of(name))?.get(name)
+    }
+
+    fn find(&self, name: Option<&str>) -> &[Identity] {
+        let found = name.filter(|_| self.count > 0).and_then(|name| {
+            let name = name.to_ascii_lowercase();
+            self.get(&name)
+                .or_else(|| self.get(&format!("*.{}", name.split_once('.')?.1)))
+                .or_else(|| self.get(&format!("{}.*", name.rsplit_once('.')?.0)))
+        });
+        found.or_else(|| self.get("*")).unwrap_or(&self.default)
+    }
+}
+
+fn shard_of(name: &str) -> usize {
+    usize::try_from(FixedState::default().hash_one(name)).unwrap_or_default() % SHARDS
 }
 
 impl ResolvesServerCert for Names {
@@ -138,7 +166,7 @@ impl ResolvesServerCert for Names {
 
 impl fmt::Debug for Names {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Names({})", self.table.load().by_name.len())
+        write!(out, "Names({})", self.table.load().count)
     }
 }
 
@@ -173,10 +201,8 @@ mod tests {
         let names = Names::new(vec![identity("default.test")]);
         let table = ["a.example.com", "*.example.com", "a.example.*", "x.*", "b.c.*"];
         let ids: Vec<Identity> = table.iter().map(|_| identity("id.test")).collect();
-        names.replace(
-            vec![identity("default.test")],
-            table.iter().zip(&ids).map(|(name, id)| ((*name).to_owned(), id.clone())),
-        );
+        let all = table.iter().zip(&ids).map(|(name, id)| ((*name).to_owned(), vec![id.clone()]));
+        names.set(&all.collect::<Vec<_>>());
         let check = |asked: Option<&str>, expected: Option<usize>| {
             let table = names.table.load();
             let found = &table.find(asked)[0];
@@ -193,8 +219,13 @@ mod tests {
         check(Some("example.com"), None);
         check(None, None);
         let star = identity("star.test");
-        names.replace(vec![], [("*".to_owned(), star.clone())]);
+        names.set(&[("*".to_owned(), vec![star.clone()])]);
         assert!(Arc::ptr_eq(&names.table.load().find(None)[0].0, &star.0));
+        names.set_default(vec![identity("other.test")]);
+        names.set(&[("*".to_owned(), vec![]), ("A.example.com".to_owned(), vec![])]);
+        check(Some("a.example.com"), Some(1));
+        check(None, None);
+        assert_eq!(format!("{names:?}"), "Names(4)");
     }
 
     #[test]
