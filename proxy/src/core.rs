@@ -15,13 +15,14 @@ use runtime::http::head::{Known, Request};
 use runtime::tls::Connector;
 use uuid::Uuid;
 
+use crate::balance::directory::Directory;
 use crate::fault::{Fault, What};
 use crate::logs::{AccessLog, End};
 use crate::names::Names;
 use crate::plan::{Instance, Instances, Plan, Slot};
 use crate::pool::Pool;
 use crate::roadmap::{Planned, Roadmap, Verified};
-use crate::route::{Lookup, RouteCache, RouteEntry, normalise, target};
+use crate::route::{Lookup, Normal, RouteCache, RouteEntry, normalise, target};
 use crate::settings::RoadSettings;
 use crate::upstream::Connections;
 
@@ -30,6 +31,9 @@ const SPARE_EXCHANGES_MAX: usize = 256;
 /// Plans that are kept. When a core has seen more routes since the plans last changed, it forgets
 /// them all and makes them again as they are asked for.
 const PLANS_MAX: usize = 65_536;
+/// Exchanges of one core that may wait for upstreams which refuse connections: a tenth of the
+/// connections that Kong's worker may have.
+const WAITING_MAX: usize = 16_384 / 10;
 
 /// The lower bits of a connection's number are its core's.
 const CORE_BITS: u32 = 10;
@@ -71,12 +75,14 @@ pub struct Core {
     pub counts: Arc<Counts>,
     handle: cores::Core,
     view: View<Snapshot>,
+    directory: View<Directory>,
     plans: RefCell<HashMap<Uuid, Rc<Planned>, FixedState>>,
     instances: Instances,
     route_cache: RefCell<RouteCache>,
     #[allow(clippy::vec_box)] // an exchange is large: it is moved by its pointer
     spare: RefCell<Vec<Box<Exchange>>>,
     access_log: RefCell<AccessLog>,
+    waiting: Cell<usize>,
     complained_s: Cell<u64>,
     connections: Cell<u64>,
     head_scratch: Cell<Vec<u8>>,
@@ -99,6 +105,8 @@ pub struct Parts {
     pub handle: cores::Core,
     /// What the office publishes.
     pub view: View<Snapshot>,
+    /// The balancers of Upstreams.
+    pub directory: View<Directory>,
     /// Where finished requests are noted.
     pub access_log: AccessLog,
 }
@@ -106,7 +114,8 @@ pub struct Parts {
 impl Core {
     /// A core that has seen no request.
     pub fn new(parts: Parts) -> Self {
-        let Parts { kit, settings, names, connectors, counts, handle, view, access_log } = parts;
+        let Parts { kit, settings, names, connectors, counts, handle, .. } = parts;
+        let (view, directory, access_log) = (parts.view, parts.directory, parts.access_log);
         Self {
             kit,
             pool: RefCell::new(Pool::new(settings.pool)),
@@ -117,11 +126,13 @@ impl Core {
             counts,
             handle,
             view,
+            directory,
             plans: RefCell::default(),
             instances: Instances::default(),
             route_cache: RefCell::default(),
             spare: RefCell::default(),
             access_log: RefCell::new(access_log),
+            waiting: Cell::new(0),
             complained_s: Cell::new(0),
             connections: Cell::new(0),
             head_scratch: Cell::default(),
@@ -199,17 +210,7 @@ impl Core {
     ) -> Result<Rc<Planned>, Fault> {
         let target = target::split(request.target());
         let path = normalise(target.path, scratch)?;
-        let (client, local) = crate::heads::ends(exchange);
-        let lookup = Lookup {
-            method: request.method(),
-            host: request.fields.get_known(Known::Host).unwrap_or_default(),
-            path,
-            headers: &request.fields,
-            sni: exchange.client.sni.as_deref(),
-            tls: exchange.client.scheme == Scheme::Https,
-            client,
-            local,
-        };
+        let lookup = lookup(exchange, request, path);
         let mut cache = self.route_cache.borrow_mut();
         let found = roadmap.router.decide(&lookup, &mut cache)?.ok_or(What::NoRoute)?;
         let planned = self.plan_of(roadmap, snapshot, found.route);
@@ -305,6 +306,44 @@ impl Core {
         self.view.sweep();
         let _newest = self.kit.remotes.get();
         self.kit.remotes.sweep();
+        let _newest = self.directory.get();
+        self.directory.sweep();
+    }
+
+    /// The balancers of Upstreams as they are now.
+    pub fn directory(&self) -> Rc<Arc<Directory>> {
+        self.directory.get()
+    }
+
+    /// Whether one more exchange may wait for an upstream that refuses connections.
+    pub fn may_wait(&self) -> bool {
+        self.waiting.get() < WAITING_MAX
+    }
+
+    /// Counts an exchange that begins or ends to wait so.
+    pub fn waits(&self, begins: bool) {
+        let waiting = self.waiting.get();
+        self.waiting.set(if begins { waiting + 1 } else { waiting.saturating_sub(1) });
+    }
+
+    /// The text of a named group of the route's path, as the client's path matches it.
+    pub fn uri_capture(
+        &self,
+        exchange: &Exchange,
+        planned: &Planned,
+        name: &str,
+    ) -> Option<Vec<u8>> {
+        let roadmap = roadmap(&exchange.snapshot).ok()?;
+        let target = target::split(exchange.request.target());
+        let mut scratch = Vec::new();
+        let path = normalise(target.path, &mut scratch).ok()?;
+        let lookup = lookup(exchange, &exchange.request, path);
+        let mut cache = self.route_cache.borrow_mut();
+        let found = roadmap.router.decide(&lookup, &mut cache).ok()??;
+        let same = found.route.spec.id == planned.route.spec.id;
+        let mut groups = found.groups(path.path, &cache);
+        let text = groups.find(|(own, _)| same && *own == Some(name))?.1;
+        text.map(<[u8]>::to_vec)
     }
 
     /// TLS towards an upstream.
@@ -333,6 +372,21 @@ impl Core {
         let written = write(&mut scratch);
         self.head_scratch.set(scratch);
         written
+    }
+}
+
+/// What the router must know of a request.
+fn lookup<'a>(exchange: &'a Exchange, request: &'a Request, path: Normal<'a>) -> Lookup<'a> {
+    let (client, local) = crate::heads::ends(exchange);
+    Lookup {
+        method: request.method(),
+        host: request.fields.get_known(Known::Host).unwrap_or_default(),
+        path,
+        headers: &request.fields,
+        sni: exchange.client.sni.as_deref(),
+        tls: exchange.client.scheme == Scheme::Https,
+        client,
+        local,
     }
 }
 

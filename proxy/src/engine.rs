@@ -18,9 +18,14 @@ use store::actor::Watch;
 use store::admin::OwnEndpoint;
 use store::conf::{Edge, Settings};
 
+use crate::balance::registry::Registry;
 use crate::certificates::Configured;
 use crate::core::{Connectors, Counts};
+use crate::desk::checks::Trust;
+use crate::desk::resolver::NameSettings;
+use crate::desk::{self, Duties};
 use crate::logs::{AccessLog, Logs, Side};
+use crate::names::{Question, Told};
 use crate::node::{self, Gauges, Traffic};
 use crate::office::{self, Office};
 use crate::plan::Slots;
@@ -44,6 +49,7 @@ pub struct Engine {
     board: Arc<Board<Snapshot>>,
     slots: Arc<Slots>,
     tally: Arc<Tally>,
+    registry: Arc<Registry>,
     cores: usize,
 }
 
@@ -69,14 +75,16 @@ impl Engine {
         let first = Snapshot { number: 0, tables, road: Box::new(roadmap) };
         let board = Arc::new(Board::new(Arc::new(first)));
         let tally = Arc::new(Tally::new(TALLY_SLOTS));
-        Ok(Self { exporter: Arc::new(exporter), board, slots, tally, cores })
+        let registry = Registry::new();
+        Ok(Self { exporter: Arc::new(exporter), board, slots, tally, registry, cores })
     }
 
     /// What the store tells of every change. `shown` is what the TLS ports of the proxy show.
     pub fn watch(&self, shown: Option<&Arc<Names>>) -> Watch {
         let (board, exporter) = (Arc::clone(&self.board), Arc::clone(&self.exporter));
         let certificates = shown.map(|names| Configured::new(Arc::clone(names)));
-        let mut office = Office::new(board, exporter, Arc::clone(&self.slots), certificates);
+        let (slots, registry) = (Arc::clone(&self.slots), Arc::clone(&self.registry));
+        let mut office = Office::new(board, exporter, slots, registry, certificates);
         Watch {
             check: Box::new(|change, _| office::check(specs(), change)),
             publish: Box::new(move |tables, changes| office.publish(tables, changes)),
@@ -118,33 +126,45 @@ impl Engine {
         let access: AccessLog = logs.access(Side::Proxy);
         let own =
             seeds.into_iter().map(|desk| Own { desk, access_log: access.sibling() }).collect();
+        let connectors = connectors()?;
         let counts: Vec<Arc<Counts>> = (0..self.cores).map(|_| Arc::default()).collect();
         let shared = Arc::new(Shared {
             settings: Arc::new(RoadSettings::of(settings)),
             board: Arc::clone(&self.board),
+            directory: Arc::clone(self.registry.board()),
             tally: Arc::clone(&self.tally),
             exporter: Arc::clone(&self.exporter),
             node: Arc::new(node),
             acceptors: certificates.map(acceptors).transpose()?,
-            connectors: connectors()?,
+            connectors: connectors.clone(),
             counts: counts.clone(),
         });
         let plan = Plan { count: self.cores, io, pin: true, listen };
         let cores = serve::start(&plan, &shared, own).map_err(|fault| fault.to_string())?;
-        let desk = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let answered = runtime.map_err(|fault| fault.to_string()).and_then(|runtime| {
-                let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, crate::desk::run(desk))
-            });
-            let Err(fault) = answered;
-            log::error!("names of upstreams are not looked up: {fault}");
+        let duties = Duties {
+            registry: self.registry,
+            names: NameSettings::of(settings),
+            trust: trust(&connectors),
         };
-        // It ends with the process: nobody waits for it, and it holds nothing that must be saved.
-        let started = thread::Builder::new().name("desk".to_owned()).spawn(desk);
-        started.map_err(|fault| format!("cannot start the desk: {fault}"))?;
+        start_desk(desk, duties)?;
         Ok(Running { cores, counts, exporter: self.exporter, board: self.board })
     }
+}
+
+/// Starts the desk. It ends with the process: nobody waits for it, and it holds nothing that must
+/// be saved.
+fn start_desk(asked: mailbox::Desk<Question, Told>, duties: Duties) -> Result<(), String> {
+    let work = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let answered = runtime.map_err(|fault| fault.to_string()).and_then(|runtime| {
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, desk::run(asked, duties))
+        });
+        let Err(fault) = answered;
+        log::error!("names of upstreams are not looked up: {fault}");
+    };
+    let started = thread::Builder::new().name("desk".to_owned()).spawn(work);
+    started.map(drop).map_err(|fault| format!("cannot start the desk: {fault}"))
 }
 
 /// The addresses of the proxy's ports, for the cores.
@@ -182,6 +202,12 @@ fn connectors() -> Result<Connectors, String> {
         checking: [connector(Verify::Mozilla, false)?, connector(Verify::Mozilla, true)?],
         believing: [connector(Verify::Nobody, false)?, connector(Verify::Nobody, true)?],
     })
+}
+
+/// The same trust for checks of peers, which the desk makes.
+fn trust(connectors: &Connectors) -> Trust {
+    let both = |[http1, http2]: &[Connector; 2]| [http1.config(), http2.config()];
+    Trust { checking: both(&connectors.checking), believing: both(&connectors.believing) }
 }
 
 /// The engine while it serves.

@@ -14,6 +14,8 @@ pub struct Fault {
     pub what: What,
     /// Whether the balancer may try once more. True only while no byte of the request body is lost.
     pub retry: bool,
+    /// Whether nothing of the request was sent, so that nobody can have processed it.
+    pub unsent: bool,
     /// The reason below this one, for the log and never for the client.
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -69,6 +71,8 @@ pub enum What {
     NameFailed,
     /// The upstream entity has no target that may be asked.
     NoTarget,
+    /// It had one, which failed, and has no other.
+    PeersGone,
     /// A plugin of this route is not built yet, or a bound is reached.
     Unavailable,
     /// Our own fault.
@@ -117,7 +121,9 @@ impl What {
             | Self::NoTarget
             | Self::Unavailable
             | Self::Internal => Side::Gateway,
-            Self::Unreachable | Self::BadResponse | Self::TimedOut => Side::Upstream,
+            Self::PeersGone | Self::Unreachable | Self::BadResponse | Self::TimedOut => {
+                Side::Upstream
+            }
             _ => Side::Client,
         }
     }
@@ -153,7 +159,9 @@ impl What {
             Self::NoService => (503, "no Service found with those values"),
             Self::NameNotFound => (503, "name resolution failed"),
             Self::NoTarget => (503, "failure to get a peer from the ring-balancer"),
-            Self::Unavailable => (503, "The upstream server is currently unavailable"),
+            Self::PeersGone | Self::Unavailable => {
+                (503, "The upstream server is currently unavailable")
+            }
             Self::NameFailed | Self::Internal => (500, "An unexpected error occurred"),
             Self::Unreachable | Self::BadResponse => {
                 (502, "An invalid response was received from the upstream server")
@@ -208,13 +216,19 @@ impl Fault {
     /// A fault that no second try can help.
     #[must_use]
     pub const fn new(what: What) -> Self {
-        Self { what, retry: false, cause: None }
+        Self { what, retry: false, unsent: false, cause: None }
     }
 
     /// A fault that a second try may help, if `retry`.
     #[must_use]
     pub const fn retriable(what: What, retry: bool) -> Self {
-        Self { what, retry, cause: None }
+        Self { what, retry, unsent: false, cause: None }
+    }
+
+    /// A fault before anything was sent: a second try may help.
+    #[must_use]
+    pub const fn unsent(what: What) -> Self {
+        Self { what, retry: true, unsent: true, cause: None }
     }
 
     /// The same fault; a second try may help, if `retry`.

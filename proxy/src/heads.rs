@@ -93,6 +93,7 @@ pub fn request(core: &Core, planned: &Planned, exchange: &Exchange, framing: Fra
     let arrived = arrived(exchange);
     let stripped = Some(&*exchange.onward.prefix).filter(|prefix| !prefix.is_empty());
     let host = match (planned.route.spec.preserve_host, &planned.service) {
+        (false, Some(_)) if !exchange.onward.host.is_empty() => &exchange.onward.host,
         (false, Some(service)) => service.host_line.as_bytes(),
         _ => exchange.request.fields.get_known(Known::Host).unwrap_or_default(),
     };

@@ -9,18 +9,20 @@ use store::check::Faults;
 use store::snapshot::{Change, Tables};
 use store::value::Row;
 
+use crate::balance::registry::Registry;
 use crate::certificates::Configured;
 use crate::plan::Slots;
 use crate::roadmap::Roadmap;
 
 /// Entities whose rows the road compiles.
-const COMPILED: [&str; 4] = ["services", "routes", "plugins", "snis"];
+const COMPILED: [&str; 6] = ["upstreams", "targets", "services", "routes", "plugins", "snis"];
 
 /// Compiles changes and publishes what comes of them. Lives on the store's thread.
 pub struct Office {
     board: Arc<Board<Snapshot>>,
     exporter: Arc<Exporter>,
     slots: Arc<Slots>,
+    registry: Arc<Registry>,
     roadmap: Option<Roadmap>,
     /// None where no port of the proxy speaks TLS.
     certificates: Option<Configured>,
@@ -32,9 +34,10 @@ impl Office {
         board: Arc<Board<Snapshot>>,
         exporter: Arc<Exporter>,
         slots: Arc<Slots>,
+        registry: Arc<Registry>,
         certificates: Option<Configured>,
     ) -> Self {
-        Self { board, exporter, slots, roadmap: None, certificates }
+        Self { board, exporter, slots, registry, roadmap: None, certificates }
     }
 
     /// Publishes a change; returns when every core will see it at its next request. The first call
@@ -44,12 +47,14 @@ impl Office {
             Some(before) => {
                 self.tell_exporter(changes);
                 self.show(&tables, changes);
+                self.registry.apply(changes);
                 before.with(&tables, changes)
             }
             None => {
                 let all = everything(&tables);
                 self.tell_exporter(&all);
                 self.show(&tables, &all);
+                self.registry.apply(&all);
                 Roadmap::empty(Arc::clone(&self.slots)).with(&tables, &all)
             }
         };

@@ -17,6 +17,7 @@ use runtime::buffers::Piece;
 use runtime::http::head::Fields;
 use smallvec::SmallVec;
 
+use crate::balance::vital::Lease;
 use crate::client::{Client, ClientFault, Length};
 use crate::core::Core;
 use crate::fault::{Fault, Side, What};
@@ -56,7 +57,9 @@ pub async fn travel(
     exchange: &mut Exchange,
 ) -> Result<(), ClientFault> {
     let mut walk = Walk::new();
-    let source = match ask(core, client, exchange, &mut walk).await {
+    // Counts the request at its peer until its answer has ended.
+    let mut held = None;
+    let source = match ask(core, client, exchange, &mut walk, &mut held).await {
         Ok(source) => source,
         Err(fault) => {
             if fault.what.closes() {
@@ -84,6 +87,7 @@ async fn ask(
     client: &mut Client,
     exchange: &mut Exchange,
     walk: &mut Walk,
+    held: &mut Option<Lease>,
 ) -> Result<Source, Fault> {
     let planned = match core.planned(exchange) {
         Ok(planned) => planned,
@@ -100,7 +104,7 @@ async fn ask(
     if let Some(answer) = access(core, &planned, client, exchange, walk).await? {
         return Ok(Source::Made(heads::answer(core, exchange, &answer), Side::Gateway));
     }
-    let answered = upstream::ask(core, &planned, client, exchange).await?;
+    let answered = upstream::ask(core, &planned, client, exchange, held).await?;
     exchange.origin = Origin::Upstream;
     Ok(Source::Upstream(answered))
 }

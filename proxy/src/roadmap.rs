@@ -91,11 +91,12 @@ impl Service {
         })
     }
 
-    /// What a connection to one of its addresses can be exchanged for.
-    pub fn key(&self, address: SocketAddr) -> Key {
+    /// What a connection to one of its addresses can be exchanged for. `name` is what that one is
+    /// called in a TLS handshake.
+    pub fn key(&self, address: SocketAddr, name: &str) -> Key {
         let tls = self.tls.map_or(0, |Verified(verified)| {
             // Never 0, which is a connection in the clear.
-            FixedState::default().hash_one((&*self.host, verified)) | 1
+            FixedState::default().hash_one((name, verified)) | 1
         });
         Key { address, tls }
     }

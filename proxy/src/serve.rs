@@ -12,11 +12,11 @@ use runtime::tally::Tally;
 use runtime::tls::Acceptor;
 use runtime::{clock, io};
 
+use crate::balance::directory::Directory;
 use crate::connection::{self, Port};
 use crate::core::{Connectors, Core, Counts, Parts};
-use crate::desk::Resolved;
 use crate::logs::AccessLog;
-use crate::names::Names;
+use crate::names::{Names, Question, Told};
 use crate::settings::RoadSettings;
 
 /// What the cores share; all of it is made before they start.
@@ -25,6 +25,8 @@ pub struct Shared {
     pub settings: Arc<RoadSettings>,
     /// The newest configuration.
     pub board: Arc<Board<Snapshot>>,
+    /// The balancers of Upstreams.
+    pub directory: Arc<Board<Directory>>,
     /// Counts of the whole node.
     pub tally: Arc<Tally>,
     /// Where events leave.
@@ -42,7 +44,7 @@ pub struct Shared {
 /// What one core alone gets.
 pub struct Own {
     /// The way to the desk.
-    pub desk: AskerSeed<Box<str>, Resolved>,
+    pub desk: AskerSeed<Question, Told>,
     /// Where finished requests are noted.
     pub access_log: AccessLog,
 }
@@ -100,6 +102,7 @@ fn core(handle: &cores::Core, shared: &Shared, own: Own) -> Core {
         counts: shared.counts.get(number).cloned().unwrap_or_default(),
         handle: handle.clone(),
         view: Board::view(&shared.board),
+        directory: Board::view(&shared.directory),
         access_log: own.access_log,
     })
 }

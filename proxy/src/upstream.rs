@@ -2,14 +2,19 @@
 //!
 //! A request whose body the gateway holds whole can be tried again; one whose body streams cannot,
 //! once a byte of it was sent. What may have been processed is never sent twice: after the first
-//! byte was written, only methods that are idempotent are tried again.
+//! byte was written, only methods that are idempotent are tried again, and only where nothing or
+//! too little came back: an answer that cannot be understood is an answer.
 
+mod aim;
 mod connect;
 mod exchange;
 mod grpc;
+mod patience;
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use plugins::pdk::{BodyState, Exchange, gather};
@@ -18,24 +23,28 @@ use runtime::clock;
 use runtime::http::body::Framing;
 use runtime::http::write;
 
+use aim::{Aim, Aims};
 use connect::response_head;
 pub use connect::{Connection, dial};
 pub use exchange::Answered;
 use exchange::Http1;
 pub use grpc::Connections;
+use patience::Patience;
 
+use crate::balance::directory::Directory;
+use crate::balance::vital::Lease;
 use crate::client::Client;
 use crate::core::Core;
 use crate::fault::{Fault, What};
 use crate::heads;
-use crate::roadmap::Planned;
+use crate::roadmap::{Planned, Service};
 
 /// A held body up to this is sent in one go with its head, before anything is read: it fits the
 /// buffers of every socket, so a service that answers without reading it cannot hold us up.
 const SENT_AT_ONCE_BYTES_MAX: usize = 32 * 1024;
 
 /// Asks the service of a plan; comes back when the head of the response is in
-/// `exchange.response`.
+/// `exchange.response`. Puts into `held` what counts the request while it lasts.
 ///
 /// # Errors
 /// Every try failed, or one failed that must not be repeated; or the client's body broke off.
@@ -44,6 +53,7 @@ pub async fn ask(
     planned: &Planned,
     client: &mut Client,
     exchange: &mut Exchange,
+    held: &mut Option<Lease>,
 ) -> Result<Answered, Fault> {
     let service = planned.service.as_deref().ok_or(What::NoService)?;
     if planned.request_buffering() && !service.grpc {
@@ -52,17 +62,49 @@ pub async fn ask(
         exchange.request_body_state = BodyState::Whole;
     }
     exchange.times.upstream_started_us = clock::now_us();
-    let (addresses, mut tries) = core.names.resolve(service).await?;
-    let mut fault = Fault::from(What::NoTarget);
-    while let Some(at) = tries.next(&addresses) {
-        match one_try(core, planned, client, exchange, at).await {
-            Ok(answered) => return Ok(answered),
-            Err(failed) if failed.retry => fault = failed,
-            Err(failed) => return Err(failed),
+    let directory = settled(core, service).await;
+    let mut aims = Aims::begin(core, planned, service, exchange, &directory).await?;
+    let mut patience = Patience::new(core);
+    let mut fault = None;
+    loop {
+        let aim = aims.next(exchange, fault.take())?;
+        let lease = aims.lease(&aim);
+        let failed = match one_try(core, planned, client, exchange, &aim).await {
+            Ok(answered) => {
+                aims.answered(&aim, exchange);
+                *held = lease;
+                return Ok(answered);
+            }
+            Err(failed) => failed,
+        };
+        aims.failed(&aim, &failed);
+        if !failed.retry {
+            return Err(failed);
         }
-        tries.failed();
+        let key = service.key(aim.address, aim.name);
+        let refused = failed.unsent && failed.what == What::Unreachable && service.retries > 0;
+        if refused && aims.all_failed() && patience.pause(key).await {
+            aims.again();
+        }
+        fault = Some(failed);
     }
-    Err(fault)
+}
+
+/// The balancers. Waits for the names of a new Upstream's targets, where nobody can be asked
+/// before.
+async fn settled(core: &Core, service: &Service) -> Rc<Arc<Directory>> {
+    let directory = core.directory();
+    let unknown = directory
+        .get(&service.host)
+        .filter(|balancer| balancer.unsettled && balancer.seats.is_empty())
+        .map(|balancer| balancer.upstream.id);
+    match unknown {
+        Some(upstream) if service.ip.is_none() => {
+            core.names.settled(upstream).await;
+            core.directory()
+        }
+        _ => directory,
+    }
 }
 
 /// One try with one address. A resting connection that turns out to be closed does not count as a
@@ -72,12 +114,12 @@ async fn one_try(
     planned: &Planned,
     client: &mut Client,
     exchange: &mut Exchange,
-    at: std::net::SocketAddr,
+    aim: &Aim<'_>,
 ) -> Result<Answered, Fault> {
     let service = planned.service.as_deref().ok_or(What::NoService)?;
-    let key = service.key(at);
+    let key = service.key(aim.address, aim.name);
     if service.grpc {
-        return Box::pin(grpc::ask(core, planned, client, exchange, key)).await;
+        return Box::pin(grpc::ask(core, planned, client, exchange, key, aim.name)).await;
     }
     loop {
         let careful = !repeatable(exchange);
@@ -85,7 +127,7 @@ async fn one_try(
         let rested = resting.is_some();
         let connection = match resting {
             Some(connection) => connection,
-            None => dial(core, service, key).await?,
+            None => dial(core, service, key, aim.name).await?,
         };
         match over(core, planned, client, exchange, connection).await {
             Err(fault) if fault.retry && rested && fault.what == What::Unreachable => {}
@@ -125,7 +167,10 @@ async fn over(
     } else {
         Box::pin(stream(core, &mut connection, client, exchange, service, framing)).await
     }
-    .map_err(|fault| fault.retry(repeatable))?;
+    .map_err(|fault| {
+        let unanswered = fault.what != What::BadResponse;
+        fault.retry(repeatable && unanswered)
+    })?;
     exchange.times.upstream_answered_us = clock::now_us();
     let answered = Http1::new(connection, exchange, sent, service.read_timeout_ms)?;
     Ok(Answered::H1(answered))
@@ -208,7 +253,7 @@ async fn stream(
     connection: &mut Connection,
     client: &mut Client,
     exchange: &mut Exchange,
-    service: &crate::roadmap::Service,
+    service: &Service,
     framing: Framing,
 ) -> Result<bool, Fault> {
     let whole = exchange.request_body_state == BodyState::Whole;

@@ -134,6 +134,8 @@ pub struct Onward {
     pub has_query: bool,
     /// What the route stripped from the path.
     pub prefix: Vec<u8>,
+    /// What the Host line says where a balancer or a plugin decides it; empty: the service's host.
+    pub host: Vec<u8>,
 }
 
 /// How much of the request's body the gateway holds.
@@ -349,6 +351,7 @@ impl Exchange {
         self.onward.path.clear();
         self.onward.query.clear();
         self.onward.prefix.clear();
+        self.onward.host.clear();
         self.onward.has_query = false;
         self.response.clear();
         self.early.clear();

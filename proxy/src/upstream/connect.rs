@@ -36,12 +36,17 @@ pub struct Connection {
     requests: u64,
 }
 
-/// Opens a connection.
+/// Opens a connection. `name` is what the upstream is called in a TLS handshake.
 ///
 /// # Errors
 /// `Unreachable` or `TimedOut`; another try may help, since nothing was sent.
-pub async fn dial(core: &Core, service: &Service, key: Key) -> Result<Connection, Fault> {
-    let (reader, writer) = halves(core, service, key, false).await?;
+pub async fn dial(
+    core: &Core,
+    service: &Service,
+    key: Key,
+    name: &str,
+) -> Result<Connection, Fault> {
+    let (reader, writer) = halves(core, service, key, name, false).await?;
     Ok(Connection {
         read_deadline: Deadline::new(writer.closer()),
         write_deadline: Deadline::new(writer.closer()),
@@ -57,17 +62,23 @@ pub async fn dial(core: &Core, service: &Service, key: Key) -> Result<Connection
 ///
 /// # Errors
 /// As `dial`.
-pub(super) async fn dial_h2(core: &Core, service: &Service, key: Key) -> Result<h2::Client, Fault> {
-    let (reader, writer) = halves(core, service, key, true).await?;
+pub(super) async fn dial_h2(
+    core: &Core,
+    service: &Service,
+    key: Key,
+    name: &str,
+) -> Result<h2::Client, Fault> {
+    let (reader, writer) = halves(core, service, key, name, true).await?;
     let limits = h2::Limits { head: RESPONSE_LIMITS, ..h2::Limits::default() };
     let client = h2::Client::new(reader, writer, &limits).await;
-    client.map_err(|fault| Fault::retriable(What::Unreachable, true).because(fault))
+    client.map_err(|fault| Fault::unsent(What::Unreachable).because(fault))
 }
 
 async fn halves(
     core: &Core,
     service: &Service,
     key: Key,
+    name: &str,
     http2: bool,
 ) -> Result<(WireReader, WireWriter), Fault> {
     let timeout_ms = service.connect_timeout_ms;
@@ -84,9 +95,9 @@ async fn halves(
             // A handshake is not dropped half-way: a missed deadline closes its socket.
             let deadline = Deadline::new(reader.closer());
             deadline.arm(timeout_ms);
-            let shaken = core.connector(tls, http2).connect(reader, writer, &service.host).await;
+            let shaken = core.connector(tls, http2).connect(reader, writer, name).await;
             if deadline.missed() {
-                return Err(Fault::retriable(What::TimedOut, true));
+                return Err(Fault::unsent(What::TimedOut));
             }
             let (reader, writer, _greeting) = shaken.map_err(unreachable)?;
             (WireReader::Tls(Box::new(reader)), WireWriter::Tls(writer))
@@ -96,7 +107,7 @@ async fn halves(
 }
 
 fn unreachable(error: io::Error) -> Fault {
-    Fault::retriable(What::Unreachable, true).because(error)
+    Fault::unsent(What::Unreachable).because(error)
 }
 
 impl Connection {

@@ -179,6 +179,8 @@ impl Http1 {
         if self.reusable && self.done && quiet {
             // Some servers send a body where none can be: look before the next request follows.
             core.pool.borrow_mut().put(self.connection, self.framing == Framing::None);
+        } else {
+            core.pool.borrow_mut().answered(self.connection.key());
         }
     }
 }

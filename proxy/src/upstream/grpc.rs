@@ -93,7 +93,8 @@ impl Connections {
     }
 }
 
-/// Sends a call and waits for the head of its response.
+/// Sends a call and waits for the head of its response. `name` is what the upstream is called in a
+/// TLS handshake.
 ///
 /// # Errors
 /// `Unreachable` and `TimedOut`, which may be tried elsewhere while nothing was sent; or the
@@ -104,6 +105,7 @@ pub(super) async fn ask(
     client: &mut Client,
     exchange: &mut Exchange,
     key: Key,
+    name: &str,
 ) -> Result<Answered, Fault> {
     let service = planned.service.as_deref().ok_or(What::NoService)?;
     if exchange.request_body_state != BodyState::Whole && !client.is_h2() {
@@ -116,7 +118,7 @@ pub(super) async fn ask(
     let whole = exchange.request_body_state == BodyState::Whole;
     let bodiless = exchange.request_body.is_empty() && (whole || client.body_length() == Some(0));
     let request = request(core, planned, exchange)?;
-    let (mut call, lent) = send(core, service, key, &request, bodiless).await?;
+    let (mut call, lent) = send(core, service, (key, name), &request, bodiless).await?;
     let moved = Rc::new(Cell::new(clock::now_us()));
     let held = std::mem::take(&mut exchange.request_body);
     let bytes_max = core.settings.client_body_bytes_max;
@@ -139,6 +141,7 @@ pub(super) async fn ask(
     });
     let body = answered.await?;
     exchange.times.upstream_answered_us = clock::now_us();
+    core.pool.borrow_mut().answered(key);
     let done = body.is_ended();
     let streamed =
         Streamed { body, sending, moved, timeout_ms, done, trailers: None, _call: lent.call };
@@ -167,30 +170,30 @@ fn request(core: &Core, planned: &Planned, exchange: &Exchange) -> Result<Reques
 async fn send(
     core: &Core,
     service: &Service,
-    key: Key,
+    (key, name): (Key, &str),
     request: &Request,
     bodiless: bool,
 ) -> Result<(h2::Call, Lent), Fault> {
-    let mut failed = Fault::retriable(What::Unreachable, true);
+    let mut failed = Fault::unsent(What::Unreachable);
     for _ in 0..TRIES_MAX {
         let kept = core.calls.borrow_mut().take(key);
         let mut lent = match kept {
             Some(lent) => lent,
             None => {
-                let client = connect::dial_h2(core, service, key).await?;
+                let client = connect::dial_h2(core, service, key, name).await?;
                 core.calls.borrow_mut().put(key, client)
             }
         };
         let ready = clock::within(service.connect_timeout_ms, lent.client.ready()).await;
         let asked = match ready {
-            None => return Err(Fault::retriable(What::TimedOut, true)),
+            None => return Err(Fault::unsent(What::TimedOut)),
             Some(Err(fault)) => Err(fault),
             Some(Ok(())) => lent.client.ask(request, service.tls.is_some(), bodiless),
         };
         match asked {
             Ok(call) => return Ok((call, lent)),
             Err(h2::Fault::Misuse) => return Err(What::BadRequest.into()),
-            Err(fault) => failed = Fault::retriable(What::Unreachable, true).because(fault),
+            Err(fault) => failed = Fault::unsent(What::Unreachable).because(fault),
         }
     }
     Err(failed)

@@ -169,6 +169,12 @@ impl Connector {
         Ok(Self(Arc::new(config)))
     }
 
+    /// The same settings for somebody who opens connections in another way.
+    #[must_use]
+    pub fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0)
+    }
+
     /// Does the handshake with `name`, a DNS name or an address. Give it a deadline through the
     /// reader's closer: it must be awaited.
     ///

@@ -1,0 +1,114 @@
+//! Marks by hand, for the Admin API, and readings for whoever shows health.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use uuid::Uuid;
+
+use super::{Registry, Target};
+
+/// How an Upstream does, for the Admin API.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Whether enough of its weight may be asked.
+    pub healthy: bool,
+    /// Targets, each with its addresses, their weights, and whether they may be asked.
+    pub targets: Vec<(Target, Vec<(SocketAddr, u32, bool)>)>,
+}
+
+/// Health of one address, for metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The Upstream's name.
+    pub upstream: Box<str>,
+    /// The target, as its row has it.
+    pub target: Box<str>,
+    /// The address; empty where the name has none.
+    pub address: String,
+    /// `healthy`, `unhealthy`, `healthchecks_off` or `dns_error`.
+    pub state: &'static str,
+}
+
+impl Registry {
+    /// Marks the peers behind a target: all with its port, or the one at `address`. What no target
+    /// leads to is passed over, as Kong does.
+    ///
+    /// # Errors
+    /// The Upstream is not checked at all; in Kong's words.
+    pub fn mark(
+        &self,
+        upstream: Uuid,
+        host: &str,
+        port: u16,
+        address: Option<SocketAddr>,
+        healthy: bool,
+    ) -> Result<(), String> {
+        let mut book = self.book();
+        let Some(entry) = book.entries.get(&upstream) else {
+            return Err("upstream not found".to_owned());
+        };
+        if !entry.upstream.is_checked() {
+            return Err(format!("no healthchecker found for {}", entry.upstream.name));
+        }
+        let of_host = entry.targets.values().filter(|target| *target.host == *host);
+        let addresses: BTreeSet<SocketAddr> = of_host
+            .flat_map(|target| target.peers().into_iter().map(|peer| peer.0))
+            .filter(|at| address.map_or(at.port() == port, |wanted| *at == wanted))
+            .collect();
+        let vitals: Vec<_> = addresses.iter().filter_map(|at| entry.vital(host, *at)).collect();
+        for vital in vitals {
+            vital.marks.set(healthy);
+        }
+        self.publish(&mut book, &BTreeSet::from([upstream]), Vec::new());
+        Ok(())
+    }
+
+    /// An Upstream's balancer, and its targets with their addresses; none where there is no such
+    /// one.
+    #[must_use]
+    pub fn view(&self, upstream: Uuid) -> Option<View> {
+        let book = self.book();
+        let entry = book.entries.get(&upstream)?;
+        let target = |target: &Target| {
+            let good = |at| entry.vital(&target.host, at).is_none_or(|v| v.marks.are_good());
+            let peers = target.peers();
+            let peer = |(at, weight, _): &(SocketAddr, u32, _)| (*at, *weight, good(*at));
+            let peers = peers.iter().map(peer).collect();
+            (target.clone(), peers)
+        };
+        let targets = entry.targets.values().map(target).collect();
+        Some(View { healthy: entry.balancer.is_healthy(), targets })
+    }
+
+    /// The health of every address, for metrics.
+    #[must_use]
+    pub fn readings(&self) -> Vec<Reading> {
+        let book = self.book();
+        let mut all = Vec::new();
+        for entry in book.entries.values() {
+            let checked = entry.upstream.is_checked();
+            for target in entry.targets.values() {
+                let reading = |address: String, state| Reading {
+                    upstream: entry.upstream.name.clone(),
+                    target: format!("{}:{}", target.host, target.port).into(),
+                    address,
+                    state,
+                };
+                let peers = target.peers();
+                if peers.is_empty() {
+                    all.push(reading(String::new(), "dns_error"));
+                }
+                all.extend(peers.iter().map(|(at, _, _)| {
+                    let good = entry.vital(&target.host, *at).is_none_or(|v| v.marks.are_good());
+                    let state = match (checked && target.weight > 0, good) {
+                        (false, _) => "healthchecks_off",
+                        (true, true) => "healthy",
+                        (true, false) => "unhealthy",
+                    };
+                    reading(at.to_string(), state)
+                }));
+            }
+        }
+        all
+    }
+}
