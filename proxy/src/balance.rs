@@ -1,7 +1,7 @@
 //! Which peer of an Upstream is asked, and which next when that fails.
 //!
 //! ```text
-//!   rows, names ─► registry (office) ─► Balancer: seats + Picker ─► directory on the board ─► cores
+//!   rows, names ─► registry (office) ─► Balancer: seats, Picker ─► directory ─ board ─► cores
 //!                     ▲     ▲                    │ marks, turns, busy: shared words
 //!       desk: names ──┘     └── desk: checks ◄───┘
 //! ```
@@ -11,6 +11,7 @@
 //!
 //! Source: Kong `kong/runloop/balancer/*.lua`.
 
+pub mod admin;
 pub mod directory;
 pub mod key;
 pub mod marks;

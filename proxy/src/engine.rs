@@ -15,9 +15,10 @@ use runtime::mailbox;
 use runtime::tally::Tally;
 use runtime::tls::{Acceptor, AcceptorPlan, Connector, ConnectorPlan, Names, Verify, Versions};
 use store::actor::Watch;
-use store::admin::OwnEndpoint;
+use store::admin::{Balancers, OwnEndpoint};
 use store::conf::{Edge, Settings};
 
+use crate::balance::admin;
 use crate::balance::registry::Registry;
 use crate::certificates::Configured;
 use crate::core::{Connectors, Counts};
@@ -106,6 +107,11 @@ impl Engine {
             }
         });
         own.collect()
+    }
+
+    /// What the Admin API may ask of the balancers.
+    pub fn balancers(&self) -> Balancers {
+        admin::balancers(&self.registry)
     }
 
     /// Starts the cores and the desk.

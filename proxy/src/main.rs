@@ -58,6 +58,7 @@ fn run(command: &Command) -> Result<(), String> {
     let enabled = settings.plugins(&installed)?;
     let mut node = node::node(&settings, id, enabled.iter().map(String::as_str), &logs, &gauges);
     node.endpoints = engine.endpoints(&enabled);
+    node.balancers = engine.balancers();
     let schemas = specs.iter().map(|spec| &spec.schema).collect();
     let owned: Vec<_> = specs.iter().flat_map(|spec| spec.entities.iter().copied()).collect();
     let catalogue = keeper::catalogue(schemas, &owned, enabled);

@@ -23,7 +23,7 @@ use super::{Balancer, Seat};
 use crate::names::{Answer, NameFault};
 use entry::Entry;
 pub use entry::{Behind, Target};
-pub use marking::{Reading, View};
+pub use marking::{Peer, Reading, View};
 
 /// Names that one look at the queue hands out.
 pub const NAMES_DUE_MAX: usize = 256;
@@ -105,11 +105,10 @@ impl Registry {
         for change in changes.iter().filter(|change| change.entity.name == "targets") {
             let Some(row) = change.after.as_ref().or(change.before.as_ref()) else { continue };
             let Some(upstream) = row.foreign("upstream") else { continue };
-            if let Some(before) = change.before.as_ref().and_then(|row| row.foreign("upstream")) {
-                if before != upstream {
-                    book.put_target(before, row.id(), None, now_us);
-                    touched.insert(before);
-                }
+            let before = change.before.as_ref().and_then(|row| row.foreign("upstream"));
+            if let Some(before) = before.filter(|before| *before != upstream) {
+                book.put_target(before, row.id(), None, now_us);
+                touched.insert(before);
             }
             book.put_target(upstream, row.id(), change.after.as_deref(), now_us);
             touched.insert(upstream);

@@ -1,15 +1,15 @@
 //! Consistent hashing: a ring of slots, each owned by one peer.
 //!
 //! Every peer draws a waiting time for every slot, by hashing both and by its weight alone; the
-//! shortest wait owns the slot. So a peer that goes loses its slots to many, a peer that comes takes
-//! some from many, and no other slot changes hands, whatever the weights are. Every node draws the
-//! same, since the hashes are fixed.
+//! shortest wait owns the slot. So a peer that goes loses its slots to many, a peer that comes
+//! takes some from many, and no other slot changes hands, whatever the weights are. Every node
+//! draws the same, since the hashes are fixed.
 //!
 //! A change draws only for what changed: one peer more is one draw a slot, one less is new draws
 //! for the slots that it owned.
 //!
-//! Source: Kong `kong/runloop/balancer/consistent_hashing.lua` (`slots`, fewer than 1,000 are 1,000;
-//! 160 points a peer, of which a change of one moves some of the others: not copied).
+//! Source: Kong `kong/runloop/balancer/consistent_hashing.lua` (`slots`, fewer than 1,000 are
+//! 1,000; its 160 points a peer, where a change of one moves some of the others, are not copied).
 
 /// Fewer slots than this are not enough to share evenly.
 pub const SLOTS_MIN: usize = 1_000;

@@ -1,3 +1,5 @@
+//! Tests of the balancer: who is picked, by every algorithm.
+
 use super::samples::Random;
 use super::tries::Tries;
 use super::*;

@@ -12,8 +12,19 @@ use super::{Registry, Target};
 pub struct View {
     /// Whether enough of its weight may be asked.
     pub healthy: bool,
-    /// Targets, each with its addresses, their weights, and whether they may be asked.
-    pub targets: Vec<(Target, Vec<(SocketAddr, u32, bool)>)>,
+    /// Targets, each with its addresses.
+    pub targets: Vec<(Target, Vec<Peer>)>,
+}
+
+/// One address of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Its weight.
+    pub weight: u32,
+    /// Whether it may be asked.
+    pub good: bool,
 }
 
 /// Health of one address, for metrics.
@@ -30,16 +41,15 @@ pub struct Reading {
 }
 
 impl Registry {
-    /// Marks the peers behind a target: all with its port, or the one at `address`. What no target
-    /// leads to is passed over, as Kong does.
+    /// Marks the peers behind a target: all, or the one at `address`. What the target does not lead
+    /// to is passed over, as Kong does.
     ///
     /// # Errors
     /// The Upstream is not checked at all; in Kong's words.
     pub fn mark(
         &self,
         upstream: Uuid,
-        host: &str,
-        port: u16,
+        target: Uuid,
         address: Option<SocketAddr>,
         healthy: bool,
     ) -> Result<(), String> {
@@ -50,14 +60,12 @@ impl Registry {
         if !entry.upstream.is_checked() {
             return Err(format!("no healthchecker found for {}", entry.upstream.name));
         }
-        let of_host = entry.targets.values().filter(|target| *target.host == *host);
-        let addresses: BTreeSet<SocketAddr> = of_host
-            .flat_map(|target| target.peers().into_iter().map(|peer| peer.0))
-            .filter(|at| address.map_or(at.port() == port, |wanted| *at == wanted))
-            .collect();
-        let vitals: Vec<_> = addresses.iter().filter_map(|at| entry.vital(host, *at)).collect();
-        for vital in vitals {
-            vital.marks.set(healthy);
+        if let Some(target) = entry.targets.get(&target) {
+            let peers = target.peers();
+            let wanted = peers.iter().filter(|peer| address.is_none_or(|at| at == peer.0));
+            for vital in wanted.filter_map(|peer| entry.vital(&target.host, peer.0)) {
+                vital.marks.set(healthy);
+            }
         }
         self.publish(&mut book, &BTreeSet::from([upstream]), Vec::new());
         Ok(())
@@ -72,7 +80,11 @@ impl Registry {
         let target = |target: &Target| {
             let good = |at| entry.vital(&target.host, at).is_none_or(|v| v.marks.are_good());
             let peers = target.peers();
-            let peer = |(at, weight, _): &(SocketAddr, u32, _)| (*at, *weight, good(*at));
+            let peer = |(at, weight, _): &(SocketAddr, u32, _)| Peer {
+                address: *at,
+                weight: *weight,
+                good: good(*at),
+            };
             let peers = peers.iter().map(peer).collect();
             (target.clone(), peers)
         };

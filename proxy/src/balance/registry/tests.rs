@@ -1,1 +1,1 @@
-
+//! Tests of the book of Upstreams.

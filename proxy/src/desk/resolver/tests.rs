@@ -1,3 +1,5 @@
+//! Tests of the settings of names.
+
 use super::*;
 use store::conf::Settings;
 
