@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use store::admin::KONG_VERSION;
 use store::conf::Settings;
 
-use crate::prefix;
+use crate::{migrate, prefix};
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -34,6 +34,8 @@ The available commands are:
  reload    Reload certificates and reopen logs: [-p,--prefix FOLDER]
  health    Tell whether it runs: [-p,--prefix FOLDER]
  check     Check a configuration file: [FILE]
+ migrations  The database: bootstrap, up, finish, list, status, reset [-y,--yes], check;
+           [-f,--force] [-q,--quiet] [--lock-timeout SECONDS]
  version   Print the version: [-a,--all]
 
 Settings come from FILE (by default /etc/kong/kong.conf or /etc/kong.conf), then from
@@ -41,7 +43,7 @@ environment variables: log_level is KONG_LOG_LEVEL.
 ";
 
 /// What was asked for.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Command {
     /// Its name.
     pub name: String,
@@ -52,8 +54,20 @@ pub struct Command {
     all: bool,
     timeout_s: Option<u64>,
     wait_s: u64,
+    /// How long the database may take.
+    pub db_timeout_s: Option<u64>,
+    /// How long another node that changes the database is waited for.
+    pub lock_timeout_s: Option<u64>,
+    /// Asks nothing.
+    pub yes: bool,
+    /// Says nothing.
+    pub quiet: bool,
+    /// Does it although it has been done.
+    pub force: bool,
+    /// Brings the database up to date before the start.
+    pub run_migrations: bool,
     /// Words behind the command, such as `bootstrap` behind `migrations`.
-    rest: Vec<String>,
+    pub rest: Vec<String>,
 }
 
 /// Reads the command line and answers it; `start` is left to the caller.
@@ -78,6 +92,7 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Exit
         "help" => say(HELP),
         "version" => version(command.all, as_kong),
         "check" => return Err(check(command.conf.as_deref())),
+        "migrations" => return Err(migrate::answer(&command)),
         name => match answer(name, &command) {
             Ok(words) => say(&format!("{words}\n")),
             Err(fault) => return Err(fail(&fault)),
@@ -103,10 +118,13 @@ fn parse(parser: &mut lexopt::Parser) -> Result<Command, String> {
             Short('h') | Long("help") => command.name = "help".to_owned(),
             Short('V') | Long("version") => command.name = "version".to_owned(),
             // Kong has them; there is nothing here that they could change.
-            Long("nginx-conf" | "nginx-conf-flags" | "db-timeout" | "lock-timeout") => {
-                parser.value().map_err(words)?;
-            }
-            Short('y' | 'q' | 'f') | Long("yes" | "quiet" | "force" | "run-migrations") => {}
+            Long("nginx-conf" | "nginx-conf-flags") => drop(parser.value().map_err(words)?),
+            Long("db-timeout") => command.db_timeout_s = Some(seconds(parser)?),
+            Long("lock-timeout") => command.lock_timeout_s = Some(seconds(parser)?),
+            Short('y') | Long("yes") => command.yes = true,
+            Short('q') | Long("quiet") => command.quiet = true,
+            Short('f') | Long("force") => command.force = true,
+            Long("run-migrations") => command.run_migrations = true,
             Short('v') | Long("v" | "vv") => {}
             Value(word) => {
                 let word = word.to_string_lossy().into_owned();
@@ -206,7 +224,6 @@ fn answer(name: &str, command: &Command) -> Result<String, String> {
             let absent = || format!("Kong is not running {place} {}", path.display());
             control(name, command, path, pid.ok_or_else(absent)?)
         }
-        "migrations" => migrations(command),
         "restart" | "prepare" | "config" | "hybrid" | "vault" | "drain" | "roar" => {
             Err(format!("the command {name} is not built yet"))
         }
@@ -249,21 +266,6 @@ fn control(name: &str, command: &Command, path: &Path, pid: Pid) -> Result<Strin
     }
 }
 
-/// The embedded store brings itself up to date when it is opened, so there is nothing to do.
-fn migrations(command: &Command) -> Result<String, String> {
-    let (settings, _) = settings(command)?;
-    if let Some(refusal) = settings.refusal() {
-        return Err(refusal);
-    }
-    match command.rest.first().map(String::as_str) {
-        Some("bootstrap") => Ok("Database already bootstrapped".to_owned()),
-        Some("up" | "list" | "status") => Ok("Database is already up-to-date".to_owned()),
-        Some("finish") => Ok("No pending migrations to finish".to_owned()),
-        Some("reset") => Err("migrations reset is not built yet".to_owned()),
-        _ => Err("migrations needs bootstrap, up, finish or list".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,7 +288,11 @@ mod tests {
             ..Command::default()
         };
         check("start -c /a -p /b", Ok(&start));
-        check("start --conf=/a --prefix /b --vv --run-migrations --db-timeout 3", Ok(&start));
+        let with_migrations = Command { run_migrations: true, db_timeout_s: Some(3), ..start };
+        check(
+            "start --conf=/a --prefix /b --vv --run-migrations --db-timeout 3",
+            Ok(&with_migrations),
+        );
         check(
             "check /a",
             Ok(&Command { name: "check".into(), conf: Some("/a".into()), ..Command::default() }),

@@ -22,6 +22,7 @@ pub mod heads;
 pub mod inbox;
 pub mod keeper;
 pub mod logs;
+pub mod migrate;
 pub mod names;
 pub mod node;
 pub mod office;

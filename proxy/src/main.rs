@@ -12,7 +12,7 @@ use proxy::node::{self, Gauges};
 use proxy::ports::{self, Serving};
 use proxy::prefix::Prefix;
 use proxy::process::{self, Ears};
-use proxy::{greeting, keeper};
+use proxy::{greeting, keeper, migrate};
 use store::conf::{Edge, Settings};
 
 #[global_allocator]
@@ -49,6 +49,7 @@ fn run(command: &Command) -> Result<(), String> {
         log::warn!("{notice}");
     }
     log::info!("tollgate {} starts with at most {open_files} open files", cli::VERSION);
+    migrate::before_start(&settings, command)?;
     // 5. The engine's office side, then the store, which publishes its first snapshot through it.
     let engine = Engine::new(&settings, &prefix.path)?;
     let gauges = Gauges::new();
@@ -63,7 +64,7 @@ fn run(command: &Command) -> Result<(), String> {
     let owned: Vec<_> = specs.iter().flat_map(|spec| spec.entities.iter().copied()).collect();
     let catalogue = keeper::catalogue(schemas, &owned, enabled);
     let watch = engine.watch(shown.proxy.as_ref());
-    let store = Arc::new(keeper::open(&prefix.path, catalogue, node, watch)?);
+    let store = Arc::new(keeper::open(&settings, &prefix.path, catalogue, node, watch)?);
     gauges.watch_database(store.reachable_reading());
     // 6. The cores and the desk.
     let listen = engine::listen(&proxy_ports);

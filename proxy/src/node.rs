@@ -78,6 +78,10 @@ impl Gauges {
         let traffic = self.traffic.get().map(|read| read()).unwrap_or_default();
         let more = self.more.lock().unwrap_or_else(PoisonError::into_inner);
         let unready = self.unready.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let database_reachable = self.database.get().is_none_or(|read| read());
+        // A node without its database is not ready, in Kong's words.
+        let unready = unready
+            .or_else(|| (!database_reachable).then(|| "failed to connect to database".to_owned()));
         Live {
             pid: std::process::id(),
             memory_bytes: process::memory_bytes(),
@@ -85,7 +89,7 @@ impl Gauges {
             connections_active: traffic.active,
             connections_waiting: 0,
             requests_total: traffic.requests,
-            database_reachable: self.database.get().is_none_or(|read| read()),
+            database_reachable,
             unready,
             more: more.iter().map(|(name, read)| ((*name).to_owned(), read())).collect(),
         }

@@ -82,11 +82,6 @@ fn what_is_not_built_is_refused_not_replaced() {
             "router_flavor = expressions is not built yet: use traditional_compatible",
         ),
         (
-            "KONG_PG_HOST",
-            "db",
-            "database = postgres (because pg_host is set) is not built yet: set database = sqlite to use the embedded store",
-        ),
-        (
             "KONG_DATABASE",
             "off",
             "database = off (declarative configuration) is not built yet: leave database unset to use the embedded store",
@@ -97,6 +92,16 @@ fn what_is_not_built_is_refused_not_replaced() {
         check(&["start", "-p", &prefix], &[(name, value)], 1, "", &fault(words));
         assert!(!Path::new(&prefix).join("logs").exists(), "nothing was begun");
     }
+}
+
+#[test]
+fn a_database_that_is_not_there_is_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = in_folder(folder.path(), "prefix");
+    let env = [("KONG_PG_PORT", "1"), ("KONG_PROXY_LISTEN", "off"), ("KONG_ADMIN_LISTEN", "off")];
+    let env: Vec<_> = env.into_iter().chain([("KONG_STATUS_LISTEN", "off")]).collect();
+    let words = "error connecting to server: Connection refused (os error 111)";
+    check(&["migrations", "list", "-p", &prefix], &env, 1, "", &fault(words));
 }
 
 #[test]

@@ -6,24 +6,30 @@
 //! ```
 //! Calls that wait together share one transaction and one snapshot. A reply leaves after the
 //! publish: whoever has read it finds its write in [`Store::tables`] and in the watch. If the
-//! commit fails, the working tables are dropped, and all calls of that group answer 500.
+//! commit fails, the working tables are dropped, and all calls of that group are refused.
+//!
+//! A backend that others write to as well is asked at the beginning of a turn what they wrote;
+//! that is published first, so every call is answered from what the database says. If it cannot be
+//! asked, calls that need rows are refused and the last snapshot stays. A commit that contradicts
+//! what others wrote meanwhile is tried again from the beginning, call by call.
 
+mod adopt;
 mod names;
 mod working;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use names::names;
 pub use working::{Key, Working};
 
 use crate::admin::{Call, Reply};
-use crate::backend::{Backend, BackendFault};
+use crate::backend::{Backend, BackendFault, CommitFault, Turn, Wake};
 use crate::check::{Facts, Faults};
 use crate::schema::Catalogue;
 use crate::snapshot::{Change, Tables};
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +44,8 @@ pub const GROUP_CALLS_MAX: usize = 512;
 const EXPIRED_ROWS_MAX: usize = 1000;
 /// How often rows that have ended are looked for when nobody calls.
 const IDLE_MS: u64 = 1000;
+/// How often a call is answered anew because others wrote at the same moment.
+const TRIES_MAX: usize = 3;
 
 /// Answers calls on the store's thread. The Admin API is one of these.
 pub type Answer = Box<dyn FnMut(&mut Working<'_>, &Call) -> Reply + Send>;
@@ -80,6 +88,8 @@ pub struct StorePlan {
 struct Job {
     call: Call,
     done: Done,
+    /// How often it may still be answered.
+    tries: usize,
 }
 
 /// The running store. Dropping it lets the calls that wait finish first.
@@ -111,7 +121,7 @@ impl Store {
     /// Hands in a call. `done` runs on the store's thread, or here and now with a 503 if too many
     /// calls wait.
     pub fn submit(&self, call: Call, done: Done) {
-        let job = Job { call, done };
+        let job = Job { call, done, tries: TRIES_MAX };
         let Some(jobs) = &self.jobs else { return };
         if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = jobs.try_send(job) {
             (job.done)(Reply::message(503, "Service unavailable"));
@@ -151,7 +161,14 @@ pub fn start(plan: StorePlan) -> Result<Store, BackendFault> {
     drop(changes);
     let tables = Arc::new(ArcSwap::new(loaded));
     let (sender, jobs) = bounded(CALLS_QUEUED_MAX);
-    let reachable = Arc::new(AtomicBool::new(true));
+    let (bell, wakes) = bounded::<()>(1);
+    let wake: Wake = Arc::new(move || {
+        // One that waits already says the same.
+        let _full = bell.try_send(());
+    });
+    backend.published(&tables.load_full());
+    backend.follow(wake);
+    let reachable = Arc::new(AtomicBool::new(backend.reachable()));
     let mut actor = Actor {
         reachable: Arc::clone(&reachable),
         version: tables.load().number(),
@@ -165,7 +182,7 @@ pub fn start(plan: StorePlan) -> Result<Store, BackendFault> {
     };
     let thread = std::thread::Builder::new()
         .name("store".to_owned())
-        .spawn(move || actor.run(&jobs))
+        .spawn(move || actor.run(&jobs, &wakes))
         .map_err(|why| BackendFault(format!("cannot start the store's thread: {why}")))?;
     Ok(Store { tables, reachable, jobs: Some(sender), thread: Some(thread) })
 }
@@ -212,23 +229,108 @@ struct Actor {
 }
 
 impl Actor {
-    fn run(&mut self, jobs: &Receiver<Job>) {
+    fn run(&mut self, jobs: &Receiver<Job>, wakes: &Receiver<()>) {
+        let mut wakes = wakes.clone();
         loop {
             let mut group = Vec::new();
-            match jobs.recv_timeout(Duration::from_millis(IDLE_MS)) {
-                Ok(job) => group.push(job),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.reachable.store(self.backend.reachable(), Ordering::Relaxed);
+            let mut idle = false;
+            select! {
+                recv(jobs) -> job => match job {
+                    Ok(job) => group.push(job),
+                    Err(_) => return,
+                },
+                recv(wakes) -> woken => {
+                    if woken.is_err() {
+                        // Nobody will ever wake us: wait for calls alone.
+                        wakes = crossbeam_channel::never();
+                        continue;
+                    }
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                default(Duration::from_millis(IDLE_MS)) => idle = true,
             }
+            let reachable = self.backend.reachable();
+            self.note(reachable);
             group.extend(jobs.try_iter().take(GROUP_CALLS_MAX - 1));
-            self.turn(group);
+            self.turn(group, idle);
         }
     }
 
-    /// Answers a group of calls, commits and publishes what they changed, and lets the replies go.
-    fn turn(&mut self, group: Vec<Job>) {
+    fn note(&self, reachable: bool) {
+        self.reachable.store(reachable, Ordering::Relaxed);
+    }
+
+    /// Answers a group of calls; those that need no rows whatever the backend says.
+    fn turn(&mut self, group: Vec<Job>, idle: bool) {
+        if !self.backend.is_shared() {
+            let _never = self.answers(group, true);
+            return;
+        }
+        let (apart, group): (Vec<Job>, Vec<Job>) =
+            group.into_iter().partition(|job| job.call.need().is_none());
+        let empty = group.is_empty();
+        if !apart.is_empty() {
+            let _never = self.answers(apart, false);
+        }
+        if !empty {
+            self.shared_turn(group);
+        } else if idle {
+            self.end_expired();
+        } else {
+            self.begin(Turn::Follow);
+        }
+    }
+
+    /// Rows that have ended go here, and by and by in the database.
+    fn end_expired(&mut self) {
+        let now_s = (self.now_ms)().div_euclid(1000);
+        let tables = self.tables.load();
+        let ended = |entity: &'static crate::schema::Entity| {
+            entity.ttl && !tables.expired(entity.name, now_s, 1).is_empty()
+        };
+        if self.catalogue.entities.iter().copied().any(ended) && self.begin(Turn::Write) {
+            let _later = self.answers(Vec::new(), true);
+        }
+    }
+
+    /// A group on a backend that others write to as well.
+    fn shared_turn(&mut self, group: Vec<Job>) {
+        let need = group.iter().filter_map(|job| job.call.need()).max().unwrap_or(Turn::Read);
+        if let Err(why) = self.try_begin(need) {
+            for job in group {
+                (job.done)(Reply::message(503, &why.to_string()));
+            }
+            return;
+        }
+        let Some(again) = self.answers(group, false) else { return };
+        // Others wrote what one of these contradicts. Alone, each finds out what is the matter.
+        again.into_iter().for_each(|job| self.shared_turn(vec![job]));
+    }
+
+    fn begin(&mut self, turn: Turn) -> bool {
+        self.try_begin(turn).is_ok()
+    }
+
+    /// Begins a turn and publishes what others wrote.
+    fn try_begin(&mut self, turn: Turn) -> Result<(), BackendFault> {
+        let tables = self.tables.load_full();
+        let begun = self.backend.begin(turn, &tables);
+        self.note(begun.is_ok());
+        match begun {
+            Ok(found) => {
+                let (tables, changes) = adopt::adopt(&tables, found, &mut self.version);
+                self.publish(tables, &changes);
+                Ok(())
+            }
+            Err(why) => {
+                log::debug!("the turn cannot begin: {why}");
+                Err(why)
+            }
+        }
+    }
+
+    /// Answers, commits and publishes, and lets the replies go. Gives the calls back if the commit
+    /// contradicts what others wrote and nothing was replied.
+    fn answers(&mut self, group: Vec<Job>, expire: bool) -> Option<Vec<Job>> {
         let now_ms = (self.now_ms)();
         let mut working = Working {
             tables: Tables::clone(&self.tables.load()),
@@ -238,41 +340,73 @@ impl Actor {
             version: &mut self.version,
             check: &mut self.watch.check,
         };
-        working.delete_expired(EXPIRED_ROWS_MAX);
+        if expire {
+            working.delete_expired(EXPIRED_ROWS_MAX);
+        }
         let mut replies = Vec::with_capacity(group.len());
-        for Job { call, done } in group {
+        for job in group {
             let mark = working.mark();
-            let answer = AssertUnwindSafe(|| (self.answer)(&mut working, &call));
+            let answer = AssertUnwindSafe(|| (self.answer)(&mut working, &job.call));
             let reply = catch_unwind(answer).unwrap_or_else(|_| {
-                log::error!("{} {} panicked", call.method, call.path);
+                log::error!("{} {} panicked", job.call.method, job.call.path);
                 Reply::unexpected()
             });
             if reply.status >= 400 {
                 working.rewind(mark);
             }
-            replies.push((done, reply));
+            replies.push((job, reply));
         }
         let Working { tables, changes, .. } = working;
-        let stored = self.keep(tables, &changes);
-        for (done, reply) in replies {
-            done(if stored { reply } else { Reply::unexpected() });
+        let refusal = match self.keep(tables, &changes) {
+            Ok(()) => None,
+            Err(CommitFault::Conflict(conflict)) if replies.len() == 1 => {
+                log::info!("another node wrote at the same moment: {:?}", conflict.kind);
+                let job = replies.pop().map(|(job, _)| job)?;
+                if job.tries > 1 {
+                    let job = Job { tries: job.tries - 1, ..job };
+                    return Some(vec![job]);
+                }
+                (job.done)(Reply::from(conflict.fault(&changes)));
+                return None;
+            }
+            Err(CommitFault::Conflict(_)) => {
+                return Some(replies.into_iter().map(|(job, _)| job).collect());
+            }
+            Err(CommitFault::Failed(why)) if self.backend.is_shared() => {
+                Some(Reply::message(503, &why.to_string()))
+            }
+            Err(CommitFault::Failed(_)) => Some(Reply::unexpected()),
+        };
+        for (job, reply) in replies {
+            (job.done)(refusal.clone().unwrap_or(reply));
         }
+        None
     }
 
-    /// Commits and publishes; `false` if the commit failed, and nothing has changed.
-    fn keep(&mut self, tables: Tables, changes: &[Change]) -> bool {
-        if changes.is_empty() {
-            return true;
+    /// Commits and publishes; if that fails nothing has changed here.
+    fn keep(&mut self, tables: Tables, changes: &[Change]) -> Result<(), CommitFault> {
+        if changes.is_empty() && !self.backend.is_shared() {
+            return Ok(());
         }
         let committed = self.backend.commit(changes);
-        self.reachable.store(committed.is_ok(), Ordering::Relaxed);
-        if let Err(why) = committed {
+        if let Err(CommitFault::Failed(why)) = &committed {
+            self.note(false);
             log::error!("{} changes are lost: {why}", changes.len());
-            return false;
+        } else if !changes.is_empty() {
+            self.note(true);
+        }
+        committed?;
+        self.publish(tables, changes);
+        Ok(())
+    }
+
+    fn publish(&mut self, tables: Tables, changes: &[Change]) {
+        if changes.is_empty() {
+            return;
         }
         let tables = Arc::new(tables);
         self.tables.store(Arc::clone(&tables));
-        (self.watch.publish)(tables, changes);
-        true
+        (self.watch.publish)(Arc::clone(&tables), changes);
+        self.backend.published(&tables);
     }
 }

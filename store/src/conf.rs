@@ -347,22 +347,12 @@ impl Settings {
             );
         }
         match self.database() {
-            Database::Sqlite => None,
+            Database::Sqlite | Database::Postgres => None,
             Database::Off => Some(
                 "database = off (declarative configuration) is not built yet: \
                  leave database unset to use the embedded store"
                     .to_owned(),
             ),
-            Database::Postgres => {
-                let cause = match self.given.iter().find(|name| name.starts_with("pg_")) {
-                    Some(name) if !self.is_set("database") => format!(" (because {name} is set)"),
-                    _ => String::new(),
-                };
-                Some(format!(
-                    "database = postgres{cause} is not built yet: \
-                     set database = sqlite to use the embedded store"
-                ))
-            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! What is configured: the keeper and only writer of entities.
 //!
 //! Configuration is data: one table of fields yields validation, defaults, SQL, Admin routes and
-//! schema documents. This crate never opens a socket of its own and never touches a request.
+//! schema documents. This crate never touches a request; the one socket that it opens leads to the
+//! database that Kong's nodes share (`backend/postgres`).
 
 pub mod actor;
 pub mod admin;

@@ -352,4 +352,15 @@ impl Row {
     pub fn iter(&self) -> impl Iterator<Item = (&'static Field, &Value)> {
         self.entity.fields.iter().zip(&self.values)
     }
+
+    /// Whether another row has the same values and the same end, whoever wrote it.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.expires_at_s == other.expires_at_s && self.values == other.values
+    }
+
+    /// The same row as the change with that number wrote it.
+    pub(crate) fn numbered(mut self, version: u64) -> Self {
+        self.version = version;
+        self
+    }
 }

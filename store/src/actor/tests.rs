@@ -3,7 +3,7 @@
 use super::{Key, Store, StorePlan, Watch, Working, start};
 use crate::admin::{Call, Reply};
 use crate::backend::sqlite::Sqlite;
-use crate::backend::{Backend, BackendFault};
+use crate::backend::{Backend, BackendFault, CommitFault};
 use crate::check::{Fault, Faults};
 use crate::schema::{Catalogue, Entity, samples};
 use crate::snapshot::{Change, Tables};
@@ -42,9 +42,9 @@ impl Backend for Failing {
         self.inner.load(catalogue, each)
     }
 
-    fn commit(&mut self, changes: &[Change]) -> Result<(), BackendFault> {
+    fn commit(&mut self, changes: &[Change]) -> Result<(), CommitFault> {
         if self.fails.load(Ordering::SeqCst) {
-            return Err(BackendFault("told to fail".to_owned()));
+            return Err(BackendFault("told to fail".to_owned()).into());
         }
         self.inner.commit(changes)
     }
@@ -55,7 +55,7 @@ impl Backend for Failing {
 }
 
 /// The Admin API in small: a verb, an entity, a key.
-fn answer(working: &mut Working<'_>, call: &Call) -> Reply {
+pub(crate) fn answer(working: &mut Working<'_>, call: &Call) -> Reply {
     if call.path == "/panic" {
         panic!("as told");
     }

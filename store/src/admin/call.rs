@@ -1,5 +1,7 @@
 //! One request to the Admin API as the transport hands it over.
 
+use crate::backend::Turn;
+
 /// A method that the Admin API knows; what it does not know is refused everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Method {
@@ -74,7 +76,25 @@ pub struct Call {
     pub body: Vec<u8>,
 }
 
+/// First segments of paths whose answers need no rows.
+const WITHOUT_ROWS: &[&str] =
+    &["", "cache", "debug", "endpoints", "openapi.json", "schemas", "status", "timers"];
+
 impl Call {
+    /// What the call needs of a backend that other nodes write to; none: it is about this node.
+    #[must_use]
+    pub fn need(&self) -> Option<Turn> {
+        let first = self.path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        if WITHOUT_ROWS.contains(&first) {
+            return None;
+        }
+        Some(match Method::named(&self.method) {
+            Some(Method::Get | Method::Head) => Turn::Read,
+            Some(Method::Options) | None => return None,
+            Some(_) => Turn::Write,
+        })
+    }
+
     /// A call without headers and body; `target` is the path with its query.
     #[must_use]
     pub fn new(method: &str, target: &str) -> Self {

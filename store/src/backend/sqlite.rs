@@ -5,7 +5,7 @@
 //! the rows in memory are the truth. Lists, maps and records are JSON in their column. A field
 //! that a newer version adds becomes a column that is null in older rows.
 
-use super::{Backend, BackendFault};
+use super::{Backend, BackendFault, CommitFault};
 use crate::describe::{Column, ColumnKind, columns};
 use crate::schema::{Catalogue, Entity};
 use crate::snapshot::Change;
@@ -173,8 +173,8 @@ impl Backend for Sqlite {
         Ok(())
     }
 
-    fn commit(&mut self, changes: &[Change]) -> Result<(), BackendFault> {
-        self.write(changes).map_err(|why| self.told(&why))
+    fn commit(&mut self, changes: &[Change]) -> Result<(), CommitFault> {
+        self.write(changes).map_err(|why| self.told(&why).into())
     }
 
     fn reachable(&mut self) -> bool {
