@@ -1,16 +1,19 @@
 //! The exporter's thread: rings into the journal, batches to the senders, answers into the book.
 
 use crate::adopt;
+use crate::applications::ApplicationState;
 use crate::batch::{CYCLE_MS, TICK_MS};
 use crate::intake::{Intake, Lanes, Tally};
 use crate::journal::generation::{Generation, House};
 use crate::lane::{Lane, Round, Shelf};
 use crate::losses::Ledger;
 use crate::moesif::settings::Settings;
-use crate::queue::Settled;
+use crate::quarantine::Quarantine;
+use crate::queue::{FLIGHTS_MAX, Settled};
 use crate::registry::Registry;
 use crate::retry::next_random;
-use crate::senders::{Finished, Senders};
+use crate::senders::{Finished, SENDERS_MAX, Senders};
+use crate::sink::Outcome;
 use runtime::clock;
 use runtime::ring::{Bell, Consumer, Next};
 use std::io;
@@ -36,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) orders: Mutex<Vec<Order>>,
     /// Per destination, renewed about once a second.
     pub(crate) destinations: Mutex<Vec<DestinationState>>,
+    /// The same of Moesif's applications, with more of it.
+    pub(crate) applications: Mutex<Vec<ApplicationState>>,
 }
 
 /// One destination, for `/status`.
@@ -74,12 +79,19 @@ pub(crate) struct Works {
     pub(crate) lanes: Lanes,
     pub(crate) shared: Arc<Shared>,
     senders: Senders,
+    quarantine: Quarantine,
     random: u64,
     disk_fault_said: bool,
 }
 
 impl Works {
-    pub(crate) fn new(house: House, lanes: Lanes, shared: Arc<Shared>, random: u64) -> Self {
+    pub(crate) fn new(
+        house: House,
+        lanes: Lanes,
+        shared: Arc<Shared>,
+        quarantine: Quarantine,
+        random: u64,
+    ) -> Self {
         let senders = Senders::new(Arc::clone(&shared.bell));
         Self {
             house,
@@ -88,6 +100,7 @@ impl Works {
             lanes,
             shared,
             senders,
+            quarantine,
             random,
             disk_fault_said: false,
         }
@@ -135,6 +148,10 @@ impl Works {
     /// Starts batches where they may start.
     fn dispatch(&mut self, now_ms: u64, round: Round) {
         let lanes = self.lanes.lanes.len();
+        let bytes_max = self.lanes.lane_bytes_max();
+        // While others wait, too, nobody takes more than half of the threads.
+        let busy = self.lanes.lanes.iter().filter(|lane| !lane.is_empty()).count();
+        let flights_max = if busy > 1 { SENDERS_MAX / 2 } else { FLIGHTS_MAX };
         for step in 0..lanes {
             // Another lane begins each time, so that none is always the last to find a thread.
             let number = (step + (now_ms / TICK_MS) as usize) % lanes.max(1);
@@ -142,7 +159,8 @@ impl Works {
             // One thread is kept for destinations without trouble.
             let reserve = usize::from(lane.health.failures > 0);
             while self.senders.free() > reserve
-                && let Some(job) = lane.next_job(number, now_ms, round)
+                && lane.flying() < flights_max
+                && let Some(job) = lane.next_job(number, now_ms, round, bytes_max)
             {
                 self.senders.send(job);
             }
@@ -168,11 +186,13 @@ impl Works {
     fn settle_one(&mut self, finished: Finished, now_ms: u64) {
         let Finished { lane, lot, outcome, first_id, .. } = finished;
         let Some(lane) = self.lanes.lanes.get_mut(lane) else { return };
+        let alone = lot.count == 1 && matches!(outcome, Outcome::Refused { .. });
+        let suspect = if alone { lane.text_of(lot) } else { None };
         let Settled { delivered, refused } =
             lane.finish(lot, outcome, now_ms, next_random(&mut self.random));
         if refused > 0 {
-            let why = lane.health.last_error.as_deref().unwrap_or_default();
-            log::warn!("[moesif] event {first_id} is refused and dropped: {why}");
+            let why = lane.health.last_error.clone().unwrap_or_default();
+            self.keep_aside(first_id, suspect, &why);
         }
         if delivered + refused > 0 {
             self.shared.ledger.enter(|entries| {
@@ -218,6 +238,18 @@ impl Works {
         }
     }
 
+    /// Keeps a refused event aside, for a person to look at.
+    fn keep_aside(&mut self, id: uuid::Uuid, text: Option<Vec<u8>>, why: &str) {
+        let kept = text.map(|text| self.quarantine.keep(clock::wall_us(), id, &text));
+        match kept {
+            Some(Ok(path)) => log::warn!(
+                "[moesif] event {id} is refused and dropped ({why}); a copy is in {}",
+                path.display()
+            ),
+            _ => log::warn!("[moesif] event {id} is refused and dropped: {why}"),
+        }
+    }
+
     fn describe(&self, now_ms: u64) {
         let describe = |lane: &Lane| DestinationState {
             label: lane.target.label(),
@@ -230,6 +262,9 @@ impl Works {
         };
         let states = self.lanes.lanes.iter().map(describe).collect();
         *self.shared.destinations.lock().unwrap_or_else(PoisonError::into_inner) = states;
+        let lanes = self.lanes.lanes.iter();
+        let states = lanes.map(|lane| ApplicationState::of(lane, now_ms)).collect();
+        *self.shared.applications.lock().unwrap_or_else(PoisonError::into_inner) = states;
     }
 }
 

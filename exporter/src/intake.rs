@@ -8,33 +8,38 @@ use crate::losses::{Dropped, Loss};
 use crate::moesif::event::push_event;
 use crate::moesif::settings::Settings;
 use crate::registry::{Known, Registry, SETTINGS_MAX};
-use crate::remote::Fetching;
 use crate::sink::{Sink, Target};
-use crate::sinks::moesif::{Moesif, Trust};
+use crate::sinks::moesif::{Common, Moesif};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+
+/// How often a full queue is spoken of, in milliseconds.
+const COMPLAINT_MS: u64 = 1_000;
 
 /// All destinations, and who may use how much of the journal.
 pub(crate) struct Lanes {
     pub(crate) lanes: Vec<Lane>,
     by_target: HashMap<Target, usize>,
-    trust: Trust,
-    fetching: Arc<Fetching>,
+    common: Arc<Common>,
+    events_bytes_max: u64,
     journal_bytes_max: u64,
-    /// Whether all lanes together have reached the bound, as of the last [`Lanes::weigh`].
-    is_over: bool,
+    /// Which bound all lanes together have reached, as of the last [`Lanes::weigh`].
+    over: Option<Loss>,
+    /// When a full queue was last spoken of.
+    complained_ms: u64,
 }
 
 impl Lanes {
-    pub(crate) fn new(trust: Trust, fetching: Arc<Fetching>, journal_bytes_max: u64) -> Self {
+    pub(crate) fn new(common: Arc<Common>, events_bytes_max: u64, journal_bytes_max: u64) -> Self {
         Self {
             lanes: Vec::new(),
             by_target: HashMap::new(),
-            trust,
-            fetching,
+            common,
+            events_bytes_max,
             journal_bytes_max,
-            is_over: false,
+            over: None,
+            complained_ms: 0,
         }
     }
 
@@ -45,7 +50,7 @@ impl Lanes {
         if let Some(lane) = self.by_target.get(&target) {
             return *lane;
         }
-        let sink: Arc<dyn Sink> = Arc::new(Moesif::new(settings, &self.trust, &self.fetching));
+        let sink: Arc<dyn Sink> = Arc::new(Moesif::new(settings, &self.common));
         self.lanes.push(Lane::new(target.clone(), Terms::of(settings), sink));
         self.by_target.insert(target, self.lanes.len() - 1);
         self.lanes.len() - 1
@@ -63,7 +68,7 @@ impl Lanes {
     /// A new configuration.
     pub(crate) fn configure(&mut self, settings: &Settings) {
         let lane = self.lane_of(settings);
-        let sink: Arc<dyn Sink> = Arc::new(Moesif::new(settings, &self.trust, &self.fetching));
+        let sink: Arc<dyn Sink> = Arc::new(Moesif::new(settings, &self.common));
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.configure(Terms::of(settings), sink);
         }
@@ -76,15 +81,45 @@ impl Lanes {
         if found.is_full() {
             return Some(Loss::QueueFull);
         }
-        let share = if self.lanes.len() > 1 { 2 } else { 1 };
-        let over = self.is_over || found.bytes() >= self.journal_bytes_max / share;
-        over.then_some(Loss::JournalFull)
+        if found.bytes() >= self.journal_bytes_max / self.share() {
+            return Some(Loss::JournalFull);
+        }
+        if found.queued_bytes() >= self.events_bytes_max / self.share() {
+            return Some(Loss::BytesFull);
+        }
+        self.over
+    }
+
+    /// What part of a bound one destination may use.
+    fn share(&self) -> u64 {
+        if self.lanes.len() > 1 { 2 } else { 1 }
+    }
+
+    /// How many bytes may wait for one destination.
+    pub(crate) fn lane_bytes_max(&self) -> u64 {
+        self.events_bytes_max / self.share()
+    }
+
+    /// Counts an event that its destination has no room for; says so once a second.
+    fn give_up(&mut self, lane: usize, loss: Loss, now_ms: u64) {
+        let Some(lane) = self.lanes.get_mut(lane) else { return };
+        lane.give_up(loss);
+        if now_ms >= self.complained_ms + COMPLAINT_MS {
+            self.complained_ms = now_ms;
+            let label = lane.target.label();
+            log::debug!("[moesif] Queue is full, do not log new events ({label})");
+        }
     }
 
     /// Adds up all bytes: once a round, because a round is small against the bound.
     pub(crate) fn weigh(&mut self) {
         let bytes: u64 = self.lanes.iter().map(Lane::bytes).sum();
-        self.is_over = bytes >= self.journal_bytes_max;
+        let queued_bytes: u64 = self.lanes.iter().map(Lane::queued_bytes).sum();
+        self.over = if bytes >= self.journal_bytes_max {
+            Some(Loss::JournalFull)
+        } else {
+            (queued_bytes >= self.events_bytes_max).then_some(Loss::BytesFull)
+        };
     }
 
     pub(crate) fn flying(&self) -> usize {
@@ -183,6 +218,7 @@ impl Intake {
         self.tally.events += 1;
         if let Some(loss) = lanes.bound(lane) {
             self.tally.dropped.add(loss, 1);
+            lanes.give_up(lane, loss, now_ms);
             return;
         }
         self.event.clear();
@@ -195,7 +231,10 @@ impl Intake {
                 self.tally.queued += 1;
                 lane.stage(head, now_ms, |out| out.extend_from_slice(&self.event));
             }
-            _ => self.tally.dropped.add(Loss::Unreadable, 1),
+            (_, lane) => {
+                self.tally.dropped.add(Loss::Unreadable, 1);
+                lane.into_iter().for_each(|lane| lane.give_up(Loss::Unreadable));
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use crate::batch::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, CYCLE_MS, Look, cycle_budg
 use crate::journal::done::{Done, DoneFile};
 use crate::journal::entry::{self, Head};
 use crate::journal::segment::{SEGMENT_BYTES_MAX, Segment};
+use crate::losses::{Dropped, Loss};
 use crate::moesif::settings::Settings;
 use crate::queue::{End, Lot, Place, Queue, Settled};
 use crate::retry;
@@ -12,6 +13,7 @@ use crate::sink::{Outcome, Sink, Target};
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,6 +56,17 @@ pub struct Health {
     pub last_success_ms: Option<u64>,
     /// Events acknowledged.
     pub delivered: u64,
+    /// Batches that started outside of the budget, because too much waited.
+    pub budget_overruns: u64,
+}
+
+/// The lane's own book: what came, and what was given up. What was delivered is in [`Health`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Events that were for this destination.
+    pub received: u64,
+    /// Events given up.
+    pub dropped: Dropped,
 }
 
 /// A segment that still has unsettled events, or is open for more.
@@ -71,6 +84,8 @@ pub struct Lane {
     pub target: Target,
     /// How it is doing.
     pub health: Health,
+    /// Its book.
+    pub counts: Counts,
     terms: Terms,
     sink: Arc<dyn Sink>,
     queue: Queue,
@@ -95,6 +110,7 @@ impl Lane {
         Self {
             target,
             health: Health::default(),
+            counts: Counts::default(),
             terms,
             sink,
             queue: Queue::new(),
@@ -139,6 +155,17 @@ impl Lane {
         self.part_bytes + self.staged.len() as u64
     }
 
+    /// Bytes of events that wait or are on their way.
+    pub const fn queued_bytes(&self) -> u64 {
+        self.queue.bytes() + self.staged.len() as u64
+    }
+
+    /// When the oldest event that is not settled came.
+    pub fn oldest_ms(&self) -> Option<u64> {
+        let staged = self.staged_places.first().map(|place| place.came_ms);
+        self.queue.oldest_ms().or(staged)
+    }
+
     /// Whether `event_queue_size` is reached.
     pub fn is_full(&self) -> bool {
         self.len() >= self.terms.queue_events_max
@@ -146,6 +173,7 @@ impl Lane {
 
     /// Puts an event's entry into memory, for the next [`Lane::flush`].
     pub fn stage(&mut self, head: &Head, now_ms: u64, write: impl FnOnce(&mut Vec<u8>)) {
+        self.counts.received += 1;
         let start = self.staged.len();
         entry::push(&mut self.staged, head, write);
         self.staged_places.push(Place {
@@ -156,10 +184,18 @@ impl Lane {
         });
     }
 
+    /// Counts an event that is given up before it was staged.
+    pub fn give_up(&mut self, loss: Loss) {
+        self.counts.received += 1;
+        self.counts.dropped.add(loss, 1);
+    }
+
     /// Forgets what is staged; its records stay in their rings. Gives the number of events.
     pub fn unstage(&mut self) -> u64 {
         self.staged.clear();
-        self.staged_places.drain(..).count() as u64
+        let events = self.staged_places.drain(..).count() as u64;
+        self.counts.received -= events;
+        events
     }
 
     /// Appends what is staged to the generation's journal. When this has returned, a SIGKILL can no
@@ -236,6 +272,7 @@ impl Lane {
             path: found.path,
             bytes: found.bytes,
         });
+        self.counts.received += found.entries.len() as u64;
         for (offset, len) in found.entries {
             self.queue.push(Place { segment, offset, len, came_ms: now_ms });
         }
@@ -247,26 +284,47 @@ impl Lane {
         *last = number.max(*last);
     }
 
-    /// The next batch, if one may start now.
-    pub fn next_job(&mut self, lane: usize, now_ms: u64, round: Round) -> Option<Job> {
-        let look = Look {
+    /// The next batch, if one may start now. `bytes_max` is how many bytes may wait here; above
+    /// half of them, or of `event_queue_size`, the budget no longer counts.
+    pub fn next_job(
+        &mut self,
+        lane: usize,
+        now_ms: u64,
+        round: Round,
+        bytes_max: u64,
+    ) -> Option<Job> {
+        let mut look = Look {
             now_ms,
             last_ms: self.last_look_ms,
             budget_ms: self.terms.budget_ms,
             oldest_ms: now_ms.saturating_sub(self.queue.oldest_waiting_ms()?),
             full: self.queue.waiting() >= self.terms.batch_events,
-            pressed: round == Round::Last || self.queue.len() > self.terms.queue_events_max / 2,
+            pressed: false,
         };
+        let within = look.may_start();
+        let many = self.queue.len() > self.terms.queue_events_max / 2;
+        look.pressed = round == Round::Last || many || self.queue.bytes() > bytes_max / 2;
         if now_ms < self.health.not_before_ms || !look.may_start() {
             return None;
         }
         let lot = self.queue.take(self.terms.batch_events, BATCH_BYTES_MAX)?;
+        self.health.budget_overruns += u64::from(!within && round == Round::Usual);
         Some(Job { lane, lot, runs: self.runs(lot), sink: Arc::clone(&self.sink) })
     }
 
     /// Notes that this look at the lane is over.
     pub const fn looked(&mut self, now_ms: u64) {
         self.last_look_ms = now_ms;
+    }
+
+    /// The text of the first event of a batch that is not settled.
+    pub fn text_of(&self, lot: Lot) -> Option<Vec<u8>> {
+        let place = self.queue.places(lot).next()?;
+        let part = self.part(place.segment)?;
+        let text_len = (place.len as usize).checked_sub(entry::HEAD_BYTES)?;
+        let mut text = vec![0; text_len];
+        part.file.read_exact_at(&mut text, place.offset + entry::HEAD_BYTES as u64).ok()?;
+        Some(text)
     }
 
     fn runs(&self, lot: Lot) -> Vec<Run> {
@@ -313,7 +371,9 @@ impl Lane {
                 End::Again
             }
         };
-        self.queue.finish(lot, end)
+        let settled = self.queue.finish(lot, end);
+        self.counts.dropped.add(Loss::Refused, settled.refused);
+        settled
     }
 
     fn recovered(&mut self, lot: Lot, now_ms: u64) {
@@ -333,9 +393,9 @@ impl Lane {
     /// Said once per outage: the log of a gateway is no place to count a collector's failures.
     fn failed(&mut self, not_before_ms: u64, why: &str) {
         if self.health.failures == 0 {
-            log::error!("[moesif] failed to send request: {why} ({})", self.target.label());
+            log::error!("[moesif] {why} ({})", self.target.label());
         } else {
-            log::debug!("[moesif] failed to send request: {why} ({})", self.target.label());
+            log::debug!("[moesif] {why} ({})", self.target.label());
         }
         self.health.failures = self.health.failures.saturating_add(1);
         self.health.not_before_ms = not_before_ms;

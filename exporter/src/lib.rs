@@ -12,6 +12,7 @@
 //! at rules), never reads configuration by itself, and never writes anything unmasked to a disk.
 
 mod adopt;
+mod applications;
 pub mod batch;
 mod drain;
 pub mod event;
@@ -21,7 +22,9 @@ pub mod lane;
 mod losses;
 pub mod moesif;
 pub mod ping;
+mod quarantine;
 pub mod queue;
+pub mod recent;
 pub mod registry;
 pub mod remote;
 pub mod retry;
@@ -29,6 +32,7 @@ pub mod senders;
 pub mod sink;
 pub mod sinks;
 
+pub use applications::ApplicationState;
 pub use drain::DestinationState;
 pub use losses::{Dropped, Loss, Sums};
 
@@ -36,12 +40,14 @@ use drain::{Drain, Order, Shared, Works};
 use intake::Lanes;
 use journal::generation::House;
 use losses::Ledger;
+use quarantine::Quarantine;
+use recent::Recents;
 use registry::Registry;
 use remote::{Fetching, Remotes};
 use runtime::board::Board;
 use runtime::clock;
 use runtime::ring::{self, Bell, Consumer, Gauge, Producer};
-use sinks::moesif::Trust;
+use sinks::moesif::{Common, Trust};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,6 +65,8 @@ pub struct ExporterPlan {
     pub cores: usize,
     /// Bytes of one ring, rounded up to a power of two.
     pub ring_bytes: usize,
+    /// Bytes of all events that wait (`TOLLGATE_EVENTS_BYTES_MAX`).
+    pub events_bytes_max: u64,
     /// Bytes of all journal segments together (`TOLLGATE_JOURNAL_BYTES_MAX`).
     pub journal_bytes_max: u64,
     /// PEM files of certificates that destinations may be signed by, besides the system's.
@@ -66,13 +74,14 @@ pub struct ExporterPlan {
 }
 
 impl ExporterPlan {
-    /// The defaults: /dev/shm, 8 MiB a ring, a journal of 1 GiB.
+    /// The defaults: /dev/shm, 8 MiB a ring, 512 MiB of events, a journal of 1 GiB.
     pub fn new(prefix: PathBuf, cores: usize) -> Self {
         Self {
             prefix,
             ring_dir: PathBuf::from("/dev/shm"),
             cores,
             ring_bytes: 8 << 20,
+            events_bytes_max: 512 << 20,
             journal_bytes_max: 1 << 30,
             certificate_files: Vec::new(),
         }
@@ -101,6 +110,7 @@ pub enum DestinationKind {
 pub struct Exporter {
     shared: Arc<Shared>,
     fetching: Arc<Fetching>,
+    recents: Arc<Recents>,
     registry: Arc<Registry>,
     gauges: Vec<Gauge>,
     producers: Mutex<Vec<Option<Producer>>>,
@@ -127,13 +137,18 @@ pub fn start(plan: &ExporterPlan) -> io::Result<Exporter> {
         bell: Arc::new(Bell::new()?),
         orders: Mutex::default(),
         destinations: Mutex::default(),
+        applications: Mutex::default(),
     });
     let trust = Trust::load(&plan.certificate_files);
     let fetching = Fetching::new(&plan.prefix, trust.clone());
-    let lanes = Lanes::new(trust, Arc::clone(&fetching), plan.journal_bytes_max);
+    let recents = Arc::new(Recents::default());
+    let (of_fetching, of_recents) = (Arc::clone(&fetching), Arc::clone(&recents));
+    let common = Common { trust, fetching: of_fetching, recents: of_recents };
+    let lanes = Lanes::new(Arc::new(common), plan.events_bytes_max, plan.journal_bytes_max);
     let id = Uuid::new_v4();
     let (random, _) = id.as_u64_pair();
-    let mut works = Works::new(house, lanes, Arc::clone(&shared), random);
+    let quarantine = Quarantine::open(&plan.prefix);
+    let mut works = Works::new(house, lanes, Arc::clone(&shared), quarantine, random);
     adopt::adopt_all(&mut works).map_err(named)?;
     let name = format!("{:016x}-{:08x}", clock::wall_us(), random >> 32);
     let registry = adopt::begin(&mut works, &name).map_err(named)?;
@@ -153,6 +168,7 @@ pub fn start(plan: &ExporterPlan) -> io::Result<Exporter> {
     Ok(Exporter {
         shared,
         fetching,
+        recents,
         registry,
         gauges,
         producers: Mutex::new(producers),
@@ -231,6 +247,21 @@ impl Exporter {
     /// How each destination is doing, as of at most a second ago.
     pub fn destinations(&self) -> Vec<DestinationState> {
         self.shared.destinations.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How each of Moesif's applications is doing, as of at most a second ago.
+    pub fn applications(&self) -> Vec<ApplicationState> {
+        self.shared.applications.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The last events of applications whose `debug` is on, as they were sent.
+    pub fn recents(&self) -> &Recents {
+        &self.recents
+    }
+
+    /// What Moesif last said about an application, for people; by [`sink::Target::lane`].
+    pub fn remote_state(&self, lane: u64) -> Option<serde_json::Value> {
+        self.fetching.describe(lane)
     }
 
     /// Why events would not survive a kill of this process; `None` if they would.

@@ -19,6 +19,8 @@ pub enum Loss {
     QueueFull,
     /// The journal's byte bound was reached.
     JournalFull,
+    /// The bound of bytes of waiting events was reached (`TOLLGATE_EVENTS_BYTES_MAX`).
+    BytesFull,
     /// The destination refused this very event (400, 413), alone in its batch.
     Refused,
     /// The settings that it must be made with are gone.
@@ -28,7 +30,7 @@ pub enum Loss {
 }
 
 /// Number of [`Loss`] reasons.
-const LOSSES: usize = 7;
+const LOSSES: usize = 8;
 
 /// Dropped events by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,6 +45,7 @@ impl Dropped {
         (Loss::RecordTooLarge, "record_too_large"),
         (Loss::QueueFull, "queue_full"),
         (Loss::JournalFull, "journal_full"),
+        (Loss::BytesFull, "bytes_full"),
         (Loss::Refused, "refused"),
         (Loss::SettingsGone, "settings_gone"),
         (Loss::Unreadable, "unreadable"),

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most lots of one destination that may be on their way at once.
-pub const FLIGHTS_MAX: usize = 32;
+pub const FLIGHTS_MAX: usize = 48;
 
 /// Where one event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +116,11 @@ impl Queue {
         let again = self.open.iter().find(|(_, lot)| !lot.flying).map(|(first, _)| *first);
         let number = again.unwrap_or(self.next);
         self.place(number).map(|place| place.came_ms)
+    }
+
+    /// When the oldest event that is not settled came.
+    pub fn oldest_ms(&self) -> Option<u64> {
+        self.places.front().map(|place| place.came_ms)
     }
 
     /// Lots on their way.

@@ -89,8 +89,12 @@ struct Entry {
     due_ms: u64,
     begun_ms: u64,
     busy: bool,
-    /// Whether the last fetch failed, which was said then.
-    failing: bool,
+    /// Why the last fetch failed, which was said then.
+    last_error: Option<String>,
+    /// When the last good answer came.
+    fetched_ms: Option<u64>,
+    /// What of the last answer is switched off, and why.
+    faults: Vec<String>,
     has_rules: bool,
     said: Said,
     /// Tags of configuration and rules that were fetched, the newest last.
@@ -164,16 +168,19 @@ impl Fetching {
             let kept = read(&self.path(lane));
             let has_rules = kept.is_some();
             let said = kept.unwrap_or_default();
-            if has_rules {
-                self.publish(&state, lane, Some(&said), &target.label());
-            }
+            let faults = match has_rules {
+                true => self.publish(lane, Some(&said), &target.label()),
+                false => Vec::new(),
+            };
             let entry = Entry {
                 target,
                 agent,
                 due_ms: now_ms,
                 begun_ms: 0,
                 busy: false,
-                failing: false,
+                last_error: None,
+                fetched_ms: None,
+                faults,
                 has_rules,
                 said,
                 seen: Vec::new(),
@@ -201,7 +208,7 @@ impl Fetching {
     fn leave(&self, state: &mut State, lane: u64) {
         if !state.rows.values().any(|other| *other == lane) {
             state.entries.remove(&lane);
-            self.publish(state, lane, None, "");
+            self.publish(lane, None, "");
         }
     }
 
@@ -221,6 +228,23 @@ impl Fetching {
         entry.due_ms = entry.due_ms.min((entry.begun_ms + REST_MS).max(now_ms()));
         drop(state);
         self.wake.notify_one();
+    }
+
+    /// What was last said about an application, for people.
+    pub(crate) fn describe(&self, lane: u64) -> Option<Value> {
+        let state = self.lock();
+        let entry = state.entries.get(&lane)?;
+        let count = |value: Option<&Value>| value.and_then(Value::as_array).map_or(0, Vec::len);
+        Some(json!({
+            "sample_rate": entry.said.config.get("sample_rate"),
+            "sampling_groups": count(entry.said.config.get("regex_config")),
+            "rules": count(Some(&entry.said.rules)),
+            "switched_off": entry.faults,
+            "config_tag": entry.said.config_tag,
+            "rules_tag": entry.said.rules_tag,
+            "fetched_age_ms": entry.fetched_ms.map(|at| now_ms().saturating_sub(at)),
+            "last_error": entry.last_error,
+        }))
     }
 
     /// Ends the fetchers; a fetch that is under way ends by itself and changes nothing.
@@ -283,6 +307,7 @@ impl Fetching {
         };
         entry.tell(fault.as_deref());
         let Some(said) = said else { return };
+        entry.fetched_ms = Some(now_ms());
         let changed = !entry.has_rules || said != entry.said;
         entry.remember((said.config_tag.clone(), said.rules_tag.clone()));
         entry.has_rules |= fault.is_none();
@@ -292,26 +317,32 @@ impl Fetching {
         }
         let label = entry.target.label();
         log::debug!("[moesif] a new configuration of {label}");
-        self.publish(state, task.lane, Some(&said), &label);
+        let faults = self.publish(task.lane, Some(&said), &label);
+        if let Some(entry) = state.entries.get_mut(&task.lane) {
+            entry.faults = faults;
+        }
         if let Err(fault) = self.save(task.lane, &said) {
             log::warn!("[moesif] the configuration of {label} cannot be kept: {fault}");
         }
     }
 
-    /// Compiles what was said and pins it to the board, beside what is said of the others.
-    fn publish(&self, _held: &State, lane: u64, said: Option<&Said>, label: &str) {
+    /// Compiles what was said and pins it to the board, beside what is said of the others. Gives
+    /// what of it cannot be used. Only with the state locked: one at a time.
+    fn publish(&self, lane: u64, said: Option<&Said>, label: &str) -> Vec<String> {
         let mut by_lane = self.board.newest().by_lane.clone();
-        match said {
-            Some(said) => {
-                let (remote, faults) = Remote::compile(&said.config, &said.rules);
-                for fault in faults {
-                    log::error!("[moesif] {label}: {fault}");
-                }
-                by_lane.insert(lane, Arc::new(remote));
+        let mut faults = Vec::new();
+        if let Some(said) = said {
+            let remote;
+            (remote, faults) = Remote::compile(&said.config, &said.rules);
+            for fault in &faults {
+                log::error!("[moesif] {label}: {fault}");
             }
-            None => drop(by_lane.remove(&lane)),
+            by_lane.insert(lane, Arc::new(remote));
+        } else {
+            by_lane.remove(&lane);
         }
         self.board.publish(Arc::new(Remotes { by_lane }));
+        faults
     }
 
     fn path(&self, lane: u64) -> PathBuf {
@@ -364,7 +395,8 @@ impl Entry {
     /// Says that fetching fails, once, and that it works again.
     fn tell(&mut self, fault: Option<&str>) {
         let label = self.target.label();
-        match (fault, std::mem::replace(&mut self.failing, fault.is_some())) {
+        let before = std::mem::replace(&mut self.last_error, fault.map(str::to_owned));
+        match (fault, before.is_some()) {
             (Some(why), false) => log::warn!(
                 "[moesif] the configuration of {label} cannot be fetched, the last one stays in \
                  force: {why}"

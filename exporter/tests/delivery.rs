@@ -8,7 +8,7 @@ mod collector;
 mod traffic;
 
 use collector::{CUT, Collector};
-use exporter::{Exporter, ExporterPlan, Loss};
+use exporter::{ApplicationState, Exporter, ExporterPlan, Loss};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -158,6 +158,11 @@ fn a_refused_event_is_found_and_only_it_is_dropped() {
         }
         collector.wait_for(197, 20);
         let sums = exporter.stop(2_000);
+        let aside = std::fs::read_dir(prefix.path().join("moesif/refused")).unwrap();
+        let aside: Vec<_> =
+            aside.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+        let read = |text: &Vec<u8>| serde_json::from_slice::<Value>(text).unwrap();
+        assert!(aside.len() == 3 && aside.iter().all(|event| poisoned(&read(event))));
         assert_eq!((sums.delivered, sums.dropped.count(Loss::Refused)), (197, 3), "{sums:?}");
         assert!(sums.add_up() && sums.queued == 0);
     }
@@ -209,8 +214,58 @@ fn the_bounds_hold_and_drop_the_newest() {
     collector.wait_for(100, 20);
     let accepted = collector.accepted();
     assert!(ids[..100].iter().all(|id| accepted.contains_key(id)), "the oldest are kept");
+    // The last answer may still be on its way.
+    settled(&exporter, |state| state.queued == 0);
     let sums = exporter.stop(0);
     assert_eq!((sums.received, sums.delivered, sums.queued), (250, 100, 0));
+}
+
+#[test]
+fn the_bytes_that_wait_are_bounded_and_each_application_adds_up() {
+    let prefix = tempfile::tempdir().unwrap();
+    let collector = Collector::start();
+    collector.answer_with(500);
+    let exporter =
+        exporter::start(&ExporterPlan { events_bytes_max: 100_000, ..plan(prefix.path(), 1) })
+            .unwrap();
+    let config =
+        json!({"api_endpoint": collector.url, "debug": true, "max_callback_time_spent": 10});
+    let row = configure(&exporter, 1, &config);
+    let mut producer = exporter.producer(0).unwrap();
+    let mut traffic = Traffic::new(row, 0);
+    (0..400).for_each(|_| drop(traffic.commit(&mut producer, "{}").unwrap()));
+    let state = settled(&exporter, |state| state.received == 400 && state.failures > 0);
+    assert!(state.dropped.count(Loss::BytesFull) > 100, "{state:?}");
+    assert!(state.queued > 50 && state.bytes < 110_000, "{state:?}");
+    assert!(state.oldest_age_ms.is_some() && state.last_success_age_ms.is_none(), "{state:?}");
+    assert!(exporter.recents().of(state.lane).is_empty(), "nothing was sent");
+    collector.answer_with(201);
+    let kept = state.queued;
+    collector.wait_for(kept as usize, 20);
+    let state = settled(&exporter, |state| state.queued == 0);
+    assert_eq!((state.delivered, state.failures, state.bytes), (kept, 0, 0));
+    assert!(state.budget_overruns > 0, "it was pressed: {state:?}");
+    let recent = exporter.recents().of(state.lane);
+    assert_eq!(recent.len(), 20);
+    let last: Value = serde_json::from_slice(&recent[19]).unwrap();
+    let accepted = collector.accepted();
+    assert!(accepted.contains_key(last["transaction_id"].as_str().unwrap()));
+}
+
+/// The state of the only application, once it is as wanted; it adds up at every reading.
+#[track_caller]
+fn settled(exporter: &Exporter, wanted: impl Fn(&ApplicationState) -> bool) -> ApplicationState {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(state) = exporter.applications().into_iter().next() {
+            assert!(state.adds_up(), "{state:?}");
+            if wanted(&state) {
+                return state;
+            }
+            assert!(Instant::now() < deadline, "{state:?}");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

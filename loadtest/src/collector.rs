@@ -4,11 +4,9 @@ use std::{
     collections::HashMap,
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -22,12 +20,57 @@ pub enum Depth {
     Book,
 }
 
+/// How batches are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Manner {
+    /// With 201, at once.
+    #[default]
+    Takes,
+    /// With this status; nothing is booked.
+    Refuses(u16),
+    /// With 201, but so many milliseconds late.
+    Late(u64),
+    /// Not at all, until the manner is another one.
+    Frozen,
+    /// The batch is booked, and the connection ends without an answer.
+    Cuts,
+    /// Nobody listens, and open connections end.
+    Gone,
+}
+
+/// What is said about the application, with tags that tell when it is new.
+#[derive(Debug, Clone)]
+pub struct Says {
+    /// `GET /v1/config`.
+    pub config: String,
+    /// `GET /v1/rules`.
+    pub rules: String,
+    /// `X-Moesif-Config-ETag`, left out where empty.
+    pub config_tag: String,
+    /// `X-Moesif-Rules-Tag`, left out where empty.
+    pub rules_tag: String,
+}
+
+impl Default for Says {
+    fn default() -> Self {
+        Self {
+            config: r#"{"sample_rate":100}"#.into(),
+            rules: "[]".into(),
+            config_tag: String::new(),
+            rules_tag: String::new(),
+        }
+    }
+}
+
+/// How often a manner is looked at by those who wait for another one.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// The books.
 #[derive(Debug, Clone, Default)]
 pub struct Books {
     /// Batches taken with 201.
     pub batches: u64,
-    /// Batches refused with 503 while told to.
+    /// Batches that were not taken: refused, frozen or cut off.
     pub refused: u64,
     /// Requests that were no batch or could not be read.
     pub strange: u64,
@@ -48,7 +91,8 @@ pub struct Books {
 pub struct Collector {
     addr: SocketAddr,
     books: Arc<Mutex<Books>>,
-    refusing: Arc<AtomicBool>,
+    manner: Arc<Mutex<Manner>>,
+    says: Arc<Mutex<Says>>,
 }
 
 impl Collector {
@@ -58,15 +102,16 @@ impl Collector {
     /// The kernel's: address in use.
     pub fn start(listen: SocketAddr, depth: Depth) -> io::Result<Self> {
         let listener = TcpListener::bind(listen)?;
-        let collector =
-            Self { addr: listener.local_addr()?, books: Arc::default(), refusing: Arc::default() };
+        let collector = Self {
+            addr: listener.local_addr()?,
+            books: Arc::default(),
+            manner: Arc::default(),
+            says: Arc::default(),
+        };
         let own = collector.clone();
-        thread::Builder::new().name("collector".into()).spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let own = own.clone();
-                thread::spawn(move || own.serve(stream, depth));
-            }
-        })?;
+        thread::Builder::new()
+            .name("collector".into())
+            .spawn(move || own.listen(Some(listener), depth))?;
         Ok(collector)
     }
 
@@ -77,7 +122,42 @@ impl Collector {
 
     /// Answers 503 to batches from now on, or no longer.
     pub fn refuse(&self, refusing: bool) {
-        self.refusing.store(refusing, Ordering::Relaxed);
+        self.behave(if refusing { Manner::Refuses(503) } else { Manner::Takes });
+    }
+
+    /// Answers batches like this from now on.
+    pub fn behave(&self, manner: Manner) {
+        *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = manner;
+    }
+
+    /// Says this about the application from now on.
+    pub fn say(&self, says: Says) {
+        *self.says.lock().unwrap_or_else(PoisonError::into_inner) = says;
+    }
+
+    fn manner(&self) -> Manner {
+        *self.manner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Accepts for ever, but for the times when nobody is to be there.
+    fn listen(&self, first: Option<TcpListener>, depth: Depth) {
+        let mut listener = first;
+        loop {
+            match &listener {
+                _ if self.manner() == Manner::Gone => listener = None,
+                None => listener = TcpListener::bind(self.addr).ok(),
+                Some(open) => {
+                    let accepted = open.set_nonblocking(true).and_then(|()| open.accept());
+                    if let Ok((stream, _)) = accepted {
+                        let own = self.clone();
+                        let _ = stream.set_nonblocking(false);
+                        thread::spawn(move || own.serve(stream, depth));
+                        continue;
+                    }
+                }
+            }
+            thread::sleep(LOOK);
+        }
     }
 
     /// The books, to read now.
@@ -89,35 +169,62 @@ impl Collector {
         let _ = stream.set_nodelay(true);
         let mut stream = BufReader::new(stream);
         while let Ok(Some(request)) = read_request(&mut stream) {
-            let answer = self.answer(&request, depth);
+            let Some(answer) = self.answer(&request, depth) else { return };
             if stream.get_mut().write_all(answer.as_bytes()).is_err() {
                 return;
             }
         }
     }
 
-    fn answer(&self, request: &Request, depth: Depth) -> String {
+    /// The answer to one request; none ends the connection.
+    fn answer(&self, request: &Request, depth: Depth) -> Option<String> {
         let path = request.path.split('?').next().unwrap_or_default();
+        let says = self.says.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (status, body) = match (request.method.as_str(), path) {
-            ("GET", path) if path.ends_with("/v1/config") => ("200 OK", r#"{"sample_rate":100}"#),
-            ("GET", path) if path.ends_with("/v1/rules") => ("200 OK", "[]"),
+            _ if self.manner() == Manner::Gone => return None,
+            ("GET", path) if path.ends_with("/v1/config") => ("200 OK".into(), &*says.config),
+            ("GET", path) if path.ends_with("/v1/rules") => ("200 OK".into(), &*says.rules),
             ("POST", path) if path.ends_with("/v1/events/batch") => {
-                if self.refusing.load(Ordering::Relaxed) {
-                    self.books().refused += 1;
-                    ("503 Service Unavailable", "")
-                } else {
-                    self.books().take(&request.body, depth);
-                    ("201 Created", r#"{"success":true}"#)
-                }
+                (self.batch(&request.body, depth)?, r#"{"success":true}"#)
             }
             _ => {
                 self.books().strange += 1;
-                ("404 Not Found", "")
+                ("404 Not Found".into(), "")
             }
         };
+        let tag = |name: &str, tag: &str| match tag {
+            "" => String::new(),
+            tag => format!("X-Moesif-{name}: {tag}\r\n"),
+        };
         let length = body.len();
-        let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\n");
-        format!("{head}Content-Length: {length}\r\n\r\n{body}")
+        let tags = tag("Config-ETag", &says.config_tag) + &tag("Rules-Tag", &says.rules_tag);
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{tags}");
+        Some(format!("{head}Content-Length: {length}\r\n\r\n{body}"))
+    }
+
+    /// The status of one batch; none if it gets no answer.
+    fn batch(&self, body: &[u8], depth: Depth) -> Option<String> {
+        let manner = self.manner();
+        match manner {
+            Manner::Takes | Manner::Late(_) | Manner::Cuts => self.books().take(body, depth),
+            Manner::Refuses(_) | Manner::Frozen | Manner::Gone => self.books().refused += 1,
+        }
+        match manner {
+            Manner::Takes => Some("201 Created".into()),
+            Manner::Refuses(503) => Some("503 Service Unavailable".into()),
+            Manner::Refuses(status) => Some(format!("{status} Refused")),
+            Manner::Late(ms) => {
+                thread::sleep(Duration::from_millis(ms));
+                Some("201 Created".into())
+            }
+            Manner::Frozen => {
+                while self.manner() == Manner::Frozen {
+                    thread::sleep(LOOK);
+                }
+                None
+            }
+            Manner::Cuts | Manner::Gone => None,
+        }
     }
 }
 
@@ -301,6 +408,43 @@ mod tests {
         assert_eq!(line, "HTTP/1.1 503 Service Unavailable");
         let books = collector.books();
         assert_eq!((books.refused, books.events), (1, 0));
+    }
+
+    #[test]
+    fn it_behaves_as_it_is_told() {
+        let collector = start(Depth::Book);
+        collector.behave(Manner::Cuts);
+        assert_eq!(send(&collector, &batch(TWO.as_bytes(), "")), "");
+        collector.behave(Manner::Gone);
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(collector.addr).is_ok() {
+            assert!(std::time::Instant::now() < until, "somebody listens");
+            thread::sleep(LOOK);
+        }
+        collector.behave(Manner::Late(50));
+        while TcpStream::connect(collector.addr).is_err() {
+            assert!(std::time::Instant::now() < until, "nobody listens");
+            thread::sleep(LOOK);
+        }
+        let begun = std::time::Instant::now();
+        assert_eq!(send(&collector, &batch(TWO.as_bytes(), "")), "HTTP/1.1 201 Created");
+        assert!(begun.elapsed() >= Duration::from_millis(50));
+        collector.behave(Manner::Refuses(402));
+        assert_eq!(send(&collector, &batch(TWO.as_bytes(), "")), "HTTP/1.1 402 Refused");
+        let books = collector.books();
+        assert_eq!((books.batches, books.refused, books.ids["a"]), (2, 1, 2));
+    }
+
+    #[test]
+    fn it_says_what_it_is_told() {
+        let collector = start(Depth::Count);
+        let (config, rules_tag) = ("{}".to_owned(), "r2".to_owned());
+        collector.say(Says { config, rules_tag, ..Says::default() });
+        let mut stream = TcpStream::connect(collector.addr).unwrap();
+        stream.write_all(b"GET /v1/config HTTP/1.1\r\n\r\n").unwrap();
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line == "X-Moesif-Rules-Tag: r2"));
+        assert!(lines.any(|line| line == "Content-Length: 2"));
     }
 
     #[test]

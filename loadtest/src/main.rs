@@ -6,7 +6,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use loadtest::{
     Fault,
     clients::{Load, Pace, Plan},
-    collector::{Collector, Depth},
+    collector::{Collector, Depth, Manner, Says},
     compare, cpu,
     engine::Engine,
     prove, scene,
@@ -20,15 +20,17 @@ loadtest: drives any gateway with the same load
       one load; --rate sends at a fixed rate (latency from when a request was due);
       --pid also reports CPU time per request, of all threads and of those named PREFIX…
   loadtest upstream  --listen ADDR [--bytes 1024]     answers everything; /bytes/N asks for N
-  loadtest collector --listen ADDR [--refuse-first S] stands in Moesif's place
+  loadtest collector --listen ADDR [--refuse-first S] [--status N | --late-ms N | --cut]
+                     [--config FILE] [--rules FILE]
+      stands in Moesif's place; the files are read again every second, with new tags
   loadtest compare [--tollgate PROGRAM] [--drivers epoll,io_uring] [--rounds 10] [--visit-ms 3000]
                    [--connections 64] [--bytes 1024] [--rate 4000]
                    [--scenarios plain,plugins,rate] [--road-cpu 1] [--load-cpu 0]
       Tollgate beside nginx in interleaved rounds; without --tollgate nginx beside itself
   loadtest prove --tollgate PROGRAM [--drivers epoll,io_uring]
-                 [--only crash,outage,rate,live,idle,allocations,adopt]
+                 [--only crash,outage,losses,rate,live,idle,allocations,adopt]
                  [--connections 256] [--requests 60000] [--kills 5] [--idle 10000]
-                 [--credentials 100000] [--seed N]
+                 [--credentials 100000] [--shorten 1] [--seed N]
       experiments that pass or fail; the exit status tells
 ";
 
@@ -157,23 +159,70 @@ fn upstream(mut line: Parser) -> Result<(), Fault> {
     }
 }
 
-fn collector(mut line: Parser) -> Result<(), Fault> {
-    let (mut listen, mut refuse_seconds) = ("127.0.0.1:9500".to_owned(), 0.0);
+/// What `collector` is told.
+struct Stand {
+    listen: String,
+    refuse_seconds: f64,
+    manner: Manner,
+    config: Option<String>,
+    rules: Option<String>,
+}
+
+fn stand_options(mut line: Parser) -> Result<Stand, Fault> {
+    let mut stand = Stand {
+        listen: "127.0.0.1:9500".to_owned(),
+        refuse_seconds: 0.0,
+        manner: Manner::Takes,
+        config: None,
+        rules: None,
+    };
     while let Some(arg) = line.next()? {
         match arg {
-            Arg::Long("listen") => listen = line.value()?.string()?,
-            Arg::Long("refuse-first") => refuse_seconds = line.value()?.parse()?,
+            Arg::Long("listen") => stand.listen = line.value()?.string()?,
+            Arg::Long("refuse-first") => stand.refuse_seconds = line.value()?.parse()?,
+            Arg::Long("status") => stand.manner = Manner::Refuses(line.value()?.parse()?),
+            Arg::Long("late-ms") => stand.manner = Manner::Late(line.value()?.parse()?),
+            Arg::Long("cut") => stand.manner = Manner::Cuts,
+            Arg::Long("config") => stand.config = Some(line.value()?.string()?),
+            Arg::Long("rules") => stand.rules = Some(line.value()?.string()?),
             other => return Err(other.unexpected().into()),
         }
     }
-    let collector = Collector::start(listen.parse()?, Depth::Book)?;
+    Ok(stand)
+}
+
+impl Stand {
+    /// What the files say now; a tag is a file's own number.
+    fn says(&self) -> Result<Says, Fault> {
+        let mut says = Says::default();
+        let tag = |text: &str| {
+            let sum = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, sum))
+        };
+        if let Some(path) = &self.config {
+            says.config = std::fs::read_to_string(path)?;
+            says.config_tag = tag(&says.config);
+        }
+        if let Some(path) = &self.rules {
+            says.rules = std::fs::read_to_string(path)?;
+            says.rules_tag = tag(&says.rules);
+        }
+        Ok(says)
+    }
+}
+
+fn collector(line: Parser) -> Result<(), Fault> {
+    let stand = stand_options(line)?;
+    let collector = Collector::start(stand.listen.parse()?, Depth::Book)?;
     println!("collector at {}", collector.url());
-    collector.refuse(refuse_seconds > 0.0);
-    std::thread::sleep(Duration::from_secs_f64(refuse_seconds));
-    collector.refuse(false);
+    collector.say(stand.says()?);
+    collector.refuse(stand.refuse_seconds > 0.0);
+    std::thread::sleep(Duration::from_secs_f64(stand.refuse_seconds));
+    collector.behave(stand.manner);
     let mut told = 0;
     loop {
         std::thread::sleep(Duration::from_secs(1));
+        collector.say(stand.says()?);
         let books = collector.books();
         if books.events != told {
             told = books.events;
@@ -230,6 +279,7 @@ fn prove_options(mut line: Parser) -> Result<prove::Options, Fault> {
         kills: 5,
         idle: 10_000,
         credentials: 100_000,
+        shorten: 1,
         seed: u64::from(std::process::id()),
     };
     while let Some(arg) = line.next()? {
@@ -242,6 +292,7 @@ fn prove_options(mut line: Parser) -> Result<prove::Options, Fault> {
             Arg::Long("kills") => options.kills = line.value()?.parse()?,
             Arg::Long("idle") => options.idle = line.value()?.parse()?,
             Arg::Long("credentials") => options.credentials = line.value()?.parse()?,
+            Arg::Long("shorten") => options.shorten = line.value()?.parse()?,
             Arg::Long("seed") => options.seed = line.value()?.parse()?,
             other => return Err(other.unexpected().into()),
         }

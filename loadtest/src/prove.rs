@@ -8,6 +8,7 @@ mod allocations;
 mod crash;
 mod idle;
 mod live;
+mod losses;
 mod outage;
 mod rate;
 
@@ -41,6 +42,8 @@ pub struct Options {
     pub idle: usize,
     /// Credentials of the adoption experiment.
     pub credentials: u64,
+    /// Divides the seconds of the loss experiment.
+    pub shorten: u64,
     /// Where random moments and sizes come from.
     pub seed: u64,
 }
@@ -52,6 +55,7 @@ type Experiment =
 const EXPERIMENTS: &[Experiment] = &[
     ("crash", "after SIGKILLs under load every counted answer is reported once", crash::run),
     ("outage", "a collector that refuses for ten seconds costs no event", outage::run),
+    ("losses", "no trouble with the collector, a signal or the disk costs an event", losses::run),
     ("rate", "limits are exact over cores and connections", rate::run),
     ("live", "an Admin write is live at once and disturbs nobody", live::run),
     ("idle", "what an idle connection costs in memory", idle::run),

@@ -51,7 +51,24 @@ pub fn limit(admin: &mut Admin, route: &str, periods: &Value) -> Result<(), Faul
 /// # Errors
 /// The Admin API's.
 pub fn moesif(admin: &mut Admin, route: &str, collector: &str) -> Result<(), Fault> {
-    let config = json!({"application_id": "application-of-the-load", "api_endpoint": collector});
+    moesif_with(admin, route, collector, &json!({}))
+}
+
+/// The same with further settings.
+///
+/// # Errors
+/// The Admin API's.
+pub fn moesif_with(
+    admin: &mut Admin,
+    route: &str,
+    collector: &str,
+    more: &Value,
+) -> Result<(), Fault> {
+    let mut config =
+        json!({"application_id": "application-of-the-load", "api_endpoint": collector});
+    for (name, value) in more.as_object().into_iter().flatten() {
+        config[name] = value.clone();
+    }
     plugin(admin, route, "moesif", &config)
 }
 

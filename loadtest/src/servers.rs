@@ -60,6 +60,17 @@ pub struct Place {
     pub cpus: Vec<usize>,
 }
 
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// SIGHUP: certificates and logs are opened again.
+    Reload,
+    /// SIGQUIT: open requests finish first.
+    Quit,
+    /// SIGTERM: now.
+    Term,
+}
+
 impl Server {
     /// Starts nginx with `loadtest/nginx.conf`, one worker.
     ///
@@ -172,10 +183,25 @@ impl Server {
         let _ = self.child.wait();
     }
 
-    /// Asks it to end (SIGTERM) and waits at most ten seconds; true if it ended by itself.
-    pub fn stop(&mut self) -> bool {
+    /// Sends it a signal.
+    pub fn end(&self, ending: Ending) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let signal = match ending {
+            Ending::Reload => rustix::process::Signal::HUP,
+            Ending::Quit => rustix::process::Signal::QUIT,
+            Ending::Term => rustix::process::Signal::TERM,
+        };
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+
+    /// Asks it to end (SIGTERM) and waits; true if it ended by itself.
+    pub fn stop(&mut self) -> bool {
+        self.end(Ending::Term);
+        self.wait_end()
+    }
+
+    /// Waits at most ten seconds until it has ended; true if it did so by itself.
+    pub fn wait_end(&mut self) -> bool {
         let until = Instant::now() + Duration::from_secs(STOP_SECONDS_MAX);
         while Instant::now() < until {
             if let Ok(Some(_)) = self.child.try_wait() {

@@ -36,6 +36,7 @@ The available commands are:
  check     Check a configuration file: [FILE]
  migrations  The database: bootstrap, up, finish, list, status, reset [-y,--yes], check;
            [-f,--force] [-q,--quiet] [--lock-timeout SECONDS]
+ moesif    Find out whether Moesif can be reached: ping [--application-id ID] [--endpoint URL]
  version   Print the version: [-a,--all]
 
 Settings come from FILE (by default /etc/kong/kong.conf or /etc/kong.conf), then from
@@ -66,6 +67,8 @@ pub struct Command {
     pub force: bool,
     /// Brings the database up to date before the start.
     pub run_migrations: bool,
+    application_id: Option<String>,
+    endpoint: Option<String>,
     /// Words behind the command, such as `bootstrap` behind `migrations`.
     pub rest: Vec<String>,
 }
@@ -115,6 +118,8 @@ fn parse(parser: &mut lexopt::Parser) -> Result<Command, String> {
             Short('a') | Long("all") => command.all = true,
             Short('t') | Long("timeout") => command.timeout_s = Some(seconds(parser)?),
             Short('w') | Long("wait") => command.wait_s = seconds(parser)?,
+            Long("application-id") => command.application_id = Some(text(parser)?),
+            Long("endpoint") => command.endpoint = Some(text(parser)?),
             Short('h') | Long("help") => command.name = "help".to_owned(),
             Short('V') | Long("version") => command.name = "version".to_owned(),
             // Kong has them; there is nothing here that they could change.
@@ -138,6 +143,11 @@ fn parse(parser: &mut lexopt::Parser) -> Result<Command, String> {
         }
     }
     Ok(command)
+}
+
+fn text(parser: &mut lexopt::Parser) -> Result<String, String> {
+    let value = parser.value().map_err(|fault| fault.to_string())?;
+    Ok(value.to_string_lossy().into_owned())
 }
 
 fn seconds(parser: &mut lexopt::Parser) -> Result<u64, String> {
@@ -224,6 +234,7 @@ fn answer(name: &str, command: &Command) -> Result<String, String> {
             let absent = || format!("Kong is not running {place} {}", path.display());
             control(name, command, path, pid.ok_or_else(absent)?)
         }
+        "moesif" => moesif(command),
         "restart" | "prepare" | "config" | "hybrid" | "vault" | "drain" | "roar" => {
             Err(format!("the command {name} is not built yet"))
         }
@@ -264,6 +275,20 @@ fn control(name: &str, command: &Command, path: &Path, pid: Pid) -> Result<Strin
             Ok("Timeout, Kong stopped forcefully".to_owned())
         }
     }
+}
+
+fn moesif(command: &Command) -> Result<String, String> {
+    if command.rest.first().is_none_or(|word| word != "ping") {
+        return Err("moesif needs ping".to_owned());
+    }
+    let (settings, _) = settings(command)?;
+    let (id, endpoint) = (command.application_id.as_deref(), command.endpoint.as_deref());
+    let (words, good) = crate::ping::run(&settings, id, endpoint)?;
+    if good {
+        return Ok(words.trim_end().to_owned());
+    }
+    say(&words);
+    Err("Moesif cannot be reached as configured".to_owned())
 }
 
 #[cfg(test)]

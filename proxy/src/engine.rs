@@ -65,10 +65,11 @@ impl Engine {
         if let Some(folder) = std::env::var_os("TOLLGATE_RING_DIR") {
             plan.ring_dir = folder.into();
         }
-        let bytes_max = std::env::var("TOLLGATE_JOURNAL_BYTES_MAX").ok();
-        if let Some(bytes_max) = bytes_max.and_then(|bytes| bytes.parse().ok()) {
-            plan.journal_bytes_max = bytes_max;
-        }
+        plan.certificate_files = crate::ping::certificates(settings);
+        let bytes = |name: &str| std::env::var(name).ok().and_then(|bytes| bytes.parse().ok());
+        plan.journal_bytes_max =
+            bytes("TOLLGATE_JOURNAL_BYTES_MAX").unwrap_or(plan.journal_bytes_max);
+        plan.events_bytes_max = bytes("TOLLGATE_EVENTS_BYTES_MAX").unwrap_or(plan.events_bytes_max);
         let exporter = exporter::start(&plan).map_err(|fault| fault.to_string())?;
         let slots = Arc::new(Slots::new(specs().iter().copied()));
         let roadmap = Roadmap::empty(Arc::clone(&slots));

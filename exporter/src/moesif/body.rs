@@ -20,6 +20,8 @@ pub struct Message<'a> {
     pub keep_compressed: bool,
     /// Longest inflated body, in bytes.
     pub inflated_bytes_max: usize,
+    /// Longest text of the body in the event; a longer body is cut and says so at its end.
+    pub written_bytes_max: usize,
 }
 
 /// What became of a body.
@@ -43,7 +45,7 @@ pub fn push_body(
         BodyState::Captured if !body.is_empty() => push_captured(out, body, message),
         BodyState::Captured => Written::Whole,
         BodyState::None | BodyState::TooLarge | BodyState::LeftOut => {
-            push_bytes(out, b"");
+            push_bytes(out, b"", message);
             Written::Whole
         }
     }
@@ -74,11 +76,11 @@ fn push_captured(out: &mut Vec<u8>, body: &[u8], message: &Message<'_>) -> Writt
         Sort::Form => {
             let mut masked = Vec::with_capacity(text.len());
             query::push_form(&mut masked, text, message.masks);
-            push_bytes(out, &masked);
+            push_bytes(out, &masked, message);
             Written::Whole
         }
         Sort::Bytes => {
-            push_bytes(out, text);
+            push_bytes(out, text, message);
             Written::Whole
         }
     }
@@ -99,7 +101,15 @@ fn sort(text: &[u8], inflated: bool, message: &Message<'_>) -> Sort {
 fn push_json(out: &mut Vec<u8>, text: &[u8], message: &Message<'_>) -> Written {
     let start = out.len();
     out.extend_from_slice(b",\"body\":");
+    let text_start = out.len();
     if json::push_masked(out, text, message.masks).is_ok() {
+        if out.len() - text_start > message.written_bytes_max {
+            // Half a document is no JSON: it leaves as bytes, masked all the same.
+            let masked = out.split_off(text_start);
+            out.truncate(start);
+            push_bytes(out, &masked, message);
+            return Written::Whole;
+        }
         out.extend_from_slice(b",\"transfer_encoding\":\"json\"");
         return Written::Whole;
     }
@@ -110,24 +120,45 @@ fn push_json(out: &mut Vec<u8>, text: &[u8], message: &Message<'_>) -> Written {
 /// A body that could not be read: as bytes, unless something in it may have to be masked.
 fn push_unread(out: &mut Vec<u8>, body: &[u8], message: &Message<'_>) -> Written {
     if message.masks.is_empty() {
-        push_bytes(out, body);
+        push_bytes(out, body, message);
         Written::Whole
     } else {
-        push_bytes(out, b"");
+        push_bytes(out, b"", message);
         Written::LeftOut
     }
 }
 
-fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+fn push_bytes(out: &mut Vec<u8>, bytes: &[u8], message: &Message<'_>) {
+    let cut;
+    let bytes = if encoded_len(bytes) > message.written_bytes_max {
+        cut = cut_off(bytes, message.written_bytes_max / 4 * 3);
+        &cut
+    } else {
+        bytes
+    };
     out.extend_from_slice(b",\"body\":\"");
     let start = out.len();
-    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    out.resize(start + encoded_len(bytes), 0);
     if let Some(room) = out.get_mut(start..) {
         // The room is exactly what the encoding needs.
         let written = STANDARD.encode_slice(bytes, room).unwrap_or(0);
         out.truncate(start + written);
     }
     out.extend_from_slice(b"\",\"transfer_encoding\":\"base64\"");
+}
+
+/// Bytes of Base64.
+const fn encoded_len(bytes: &[u8]) -> usize {
+    bytes.len().div_ceil(3) * 4
+}
+
+/// The beginning of a body that is too long, and a mark that says so, in `bytes_max` together.
+fn cut_off(bytes: &[u8], bytes_max: usize) -> Vec<u8> {
+    let mark = |kept: usize| format!("\n[cut by tollgate: {kept} of {} bytes]", bytes.len());
+    let kept = bytes_max.saturating_sub(mark(bytes.len()).len());
+    let mut cut = bytes.get(..kept).unwrap_or(bytes).to_vec();
+    cut.extend_from_slice(mark(kept).as_bytes());
+    cut
 }
 
 fn named(value: &[u8], name: &[u8]) -> bool {
@@ -160,6 +191,7 @@ mod tests {
             masks: &masks,
             keep_compressed: false,
             inflated_bytes_max: 100_000,
+            written_bytes_max: usize::MAX,
         };
         let mut out = Vec::new();
         let written = push_body(&mut out, BodyState::Captured, body, &message);
@@ -229,6 +261,37 @@ mod tests {
         check(&[JSON, ("Content-Encoding", "secret")], br#"{"k":2}"#, &["k"], EMPTY, true);
         let form = ("Content-Type", "application/x-www-form-urlencoded");
         check(&[form], b"k=2&a=1", &["k"], r#","body":"YT0x","transfer_encoding":"base64""#, false);
+    }
+
+    #[track_caller]
+    fn check_cut(kind: (&str, &str), body: &str, bytes_max: usize, expected: &str) {
+        let lines = lines_of(&[kind]);
+        let masks = ["pin".to_owned()];
+        let message = Message {
+            lines: lines.view(),
+            masks: &masks,
+            keep_compressed: false,
+            inflated_bytes_max: 100_000,
+            written_bytes_max: bytes_max,
+        };
+        let mut out = Vec::new();
+        push_body(&mut out, BodyState::Captured, body.as_bytes(), &message);
+        let member: serde_json::Value =
+            serde_json::from_slice(&[b"{\"\":0", &out[..], b"}"].concat()).unwrap();
+        assert_eq!(member["transfer_encoding"], "base64");
+        let text = member["body"].as_str().unwrap();
+        assert!(text.len() <= bytes_max, "{} bytes", text.len());
+        assert_eq!(String::from_utf8(STANDARD.decode(text).unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_body_that_is_cut_says_so_and_is_masked() {
+        let body = format!("{{\"pin\":1234,\"a\":\"{}\"}}", "x".repeat(150));
+        let x = "x".repeat(69);
+        let expected = format!("{{\"a\":\"{x}\n[cut by tollgate: 75 of 158 bytes]");
+        check_cut(JSON, &body, 150, &expected);
+        let expected = format!("{}\n[cut by tollgate: 114 of 200 bytes]", "y".repeat(114));
+        check_cut(TEXT, &"y".repeat(200), 200, &expected);
     }
 
     #[test]

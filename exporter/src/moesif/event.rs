@@ -16,33 +16,64 @@ use crate::event::{BodyState, Direction, Scheme};
 use std::io::Write;
 use uuid::Uuid;
 
-/// The collector refuses larger events; one that would be larger goes without its bodies.
+/// The collector refuses larger events: the bodies of one that would be larger are cut.
 pub const EVENT_BYTES_MAX: usize = 1_000_000;
+
+/// How much of the bodies an event takes.
+#[derive(Clone, Copy)]
+enum Bodies {
+    /// All of what was captured.
+    Whole,
+    /// So many bytes of each.
+    Cut(usize),
+    /// Nothing.
+    Out,
+}
+
+impl Bodies {
+    fn state(self, state: BodyState) -> BodyState {
+        match (self, state) {
+            (Self::Out, BodyState::Captured) => BodyState::TooLarge,
+            _ => state,
+        }
+    }
+
+    const fn written_bytes_max(self) -> usize {
+        match self {
+            Self::Cut(bytes) => bytes,
+            Self::Whole | Self::Out => usize::MAX,
+        }
+    }
+}
 
 /// Appends the event of one record. Gives the number of bodies that had to be left out.
 ///
 /// The result is always one valid JSON object; every mask of `settings` is applied.
 pub fn push_event(out: &mut Vec<u8>, record: &Record<'_>, settings: &Settings) -> u64 {
     let start = out.len();
-    let left_out = push_whole(out, record, settings, None);
+    let left_out = push_whole(out, record, settings, Bodies::Whole);
     if out.len() - start <= EVENT_BYTES_MAX {
         return left_out;
     }
     out.truncate(start);
-    push_whole(out, record, settings, Some(BodyState::TooLarge));
+    push_whole(out, record, settings, Bodies::Out);
+    let room = EVENT_BYTES_MAX.saturating_sub(out.len() - start) / 2;
+    out.truncate(start);
+    let left_out = push_whole(out, record, settings, Bodies::Cut(room));
+    if out.len() - start <= EVENT_BYTES_MAX {
+        return left_out;
+    }
+    // Its heads alone are nearly too large.
+    out.truncate(start);
+    push_whole(out, record, settings, Bodies::Out);
     2
 }
 
-fn push_whole(
-    out: &mut Vec<u8>,
-    record: &Record<'_>,
-    settings: &Settings,
-    instead_of_bodies: Option<BodyState>,
-) -> u64 {
+fn push_whole(out: &mut Vec<u8>, record: &Record<'_>, settings: &Settings, bodies: Bodies) -> u64 {
     out.extend_from_slice(b"{\"request\":{");
-    let mut left_out = push_request(out, record, settings, instead_of_bodies);
+    let mut left_out = push_request(out, record, settings, bodies);
     out.extend_from_slice(b"},\"response\":{");
-    left_out += push_response(out, record, settings, instead_of_bodies);
+    left_out += push_response(out, record, settings, bodies);
     out.push(b'}');
     let identity = identify(&Traces::of(record), settings);
     push_member(out, "user_id", identity.user_id.as_deref());
@@ -65,7 +96,7 @@ fn push_request(
     out: &mut Vec<u8>,
     record: &Record<'_>,
     settings: &Settings,
-    instead_of_body: Option<BodyState>,
+    bodies: Bodies,
 ) -> u64 {
     out.extend_from_slice(b"\"time\":");
     push_time(out, record.started_us);
@@ -84,9 +115,10 @@ fn push_request(
         masks: &settings.masks.request_body,
         keep_compressed: settings.disable_gzip_payload_decompression,
         inflated_bytes_max: settings.request_body_bytes_max as usize,
+        written_bytes_max: bodies.written_bytes_max(),
     };
     let (state, bytes) = record.request_body;
-    let written = body::push_body(out, instead_of_body.unwrap_or(state), bytes, &message);
+    let written = body::push_body(out, bodies.state(state), bytes, &message);
     u64::from(written == Written::LeftOut)
 }
 
@@ -94,7 +126,7 @@ fn push_response(
     out: &mut Vec<u8>,
     record: &Record<'_>,
     settings: &Settings,
-    instead_of_body: Option<BodyState>,
+    bodies: Bodies,
 ) -> u64 {
     out.extend_from_slice(b"\"time\":");
     push_time(out, record.ended_us);
@@ -106,9 +138,10 @@ fn push_response(
         masks: &settings.masks.response_body,
         keep_compressed: settings.disable_gzip_payload_decompression,
         inflated_bytes_max: settings.response_body_bytes_max as usize,
+        written_bytes_max: bodies.written_bytes_max(),
     };
     let (state, bytes) = record.response_body;
-    let written = body::push_body(out, instead_of_body.unwrap_or(state), bytes, &message);
+    let written = body::push_body(out, bodies.state(state), bytes, &message);
     u64::from(written == Written::LeftOut)
 }
 

@@ -34,6 +34,23 @@ fn of_object<'a>(object: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     found
 }
 
+/// The elements of an array that is known to be valid, as they are written.
+pub(crate) fn elements(array: &[u8]) -> Vec<&[u8]> {
+    let mut found = Vec::new();
+    let Some(inside) = json::document(array).strip_prefix(b"[") else { return found };
+    let mut rest = inside.trim_ascii_start();
+    while !rest.is_empty() && rest.first() != Some(&b']') {
+        let Some((element, behind)) = rest.split_at_checked(value_len(rest)) else { break };
+        if element.is_empty() {
+            break;
+        }
+        found.push(element);
+        let behind = behind.trim_ascii_start();
+        rest = behind.strip_prefix(b",").unwrap_or(behind).trim_ascii_start();
+    }
+    found
+}
+
 fn is_key(quoted: &[u8], name: &[u8]) -> bool {
     text(quoted).is_some_and(|key| *key == *name)
 }

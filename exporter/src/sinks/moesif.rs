@@ -4,10 +4,13 @@
 //! them.
 
 use crate::moesif::settings::Settings;
+use crate::ping::seconds_of;
+use crate::recent::Recents;
 use crate::remote::Fetching;
 use crate::sink::{Outcome, Sink};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use runtime::clock;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -82,11 +85,22 @@ pub(crate) fn agent(trust: &Trust, limit_ms: u64, idle_max: usize) -> Agent {
     Agent::new_with_config(config)
 }
 
+/// What all applications share.
+pub(crate) struct Common {
+    /// Whom to trust.
+    pub(crate) trust: Trust,
+    /// Who asks about applications.
+    pub(crate) fetching: Arc<Fetching>,
+    /// Their last events.
+    pub(crate) recents: Arc<Recents>,
+}
+
 /// One application.
 pub struct Moesif {
     agent: Agent,
     lane: u64,
-    fetching: Arc<Fetching>,
+    common: Arc<Common>,
+    debug: bool,
     url: String,
     application_id: String,
     compress: bool,
@@ -94,12 +108,17 @@ pub struct Moesif {
 
 impl Moesif {
     /// The sink of one application with the sending settings of one row. Tags in answers are told
-    /// to `fetching`.
-    pub(crate) fn new(settings: &Settings, trust: &Trust, fetching: &Arc<Fetching>) -> Self {
+    /// to the fetchers.
+    pub(crate) fn new(settings: &Settings, common: &Arc<Common>) -> Self {
+        let lane = settings.target().lane();
+        if !settings.debug {
+            common.recents.forget(lane);
+        }
         Self {
-            agent: agent(trust, settings.send_timeout_ms, IDLE_CONNECTIONS_MAX),
-            lane: settings.target().lane(),
-            fetching: Arc::clone(fetching),
+            agent: agent(&common.trust, settings.send_timeout_ms, IDLE_CONNECTIONS_MAX),
+            lane,
+            common: Arc::clone(common),
+            debug: settings.debug,
             // Plain concatenation, as in the original: a path prefix works.
             url: format!("{}/v1/events/batch", settings.api_endpoint),
             application_id: settings.application_id.clone(),
@@ -109,12 +128,17 @@ impl Moesif {
 }
 
 impl Moesif {
-    /// Moesif says with each batch which configuration and which rules are the newest.
-    fn note_tags(&self, answer: &Response<ureq::Body>) {
+    /// Moesif says with each batch which configuration and which rules are the newest; and what it
+    /// has taken is what a person may want to see.
+    fn note(&self, answer: &Response<ureq::Body>, batch: &[u8]) {
+        if !answer.status().is_success() {
+            return;
+        }
         let tag = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
-        if answer.status().is_success() {
-            let tags = (tag("x-moesif-config-etag"), tag("x-moesif-rules-tag"));
-            self.fetching.saw(self.lane, tags.0, tags.1);
+        let tags = (tag("x-moesif-config-etag"), tag("x-moesif-rules-tag"));
+        self.common.fetching.saw(self.lane, tags.0, tags.1);
+        if self.debug {
+            self.common.recents.keep(self.lane, batch);
         }
     }
 }
@@ -126,19 +150,19 @@ impl Sink for Moesif {
             .post(&self.url)
             .header("Content-Type", "application/json")
             .header("X-Moesif-Application-Id", &self.application_id);
-        let mut body = batch;
-        if self.compress
-            && let Ok(compressed) = deflated(&body)
-        {
+        let compressed = if self.compress { deflated(&batch).ok() } else { None };
+        if compressed.is_some() {
             request = request.header("Content-Encoding", "deflate");
-            body = compressed;
         }
-        match request.send(&body[..]) {
+        match request.send(compressed.as_deref().unwrap_or(&batch)) {
             Ok(answer) => {
-                self.note_tags(&answer);
+                self.note(&answer, &batch);
                 outcome(answer, events)
             }
-            Err(fault) => Outcome::Later { why: fault.to_string(), retry_after_ms: None },
+            Err(fault) => {
+                let why = format!("failed to send request: {fault}");
+                Outcome::Later { why, retry_after_ms: None }
+            }
         }
     }
 }
@@ -157,16 +181,53 @@ fn outcome(mut answer: Response<ureq::Body>, events: usize) -> Outcome {
     if status.is_success() {
         return Outcome::Delivered;
     }
-    let why = format!("response status {} for {events} events", status.as_u16());
+    let status_and_events = |more: &str| {
+        let status = status.as_u16();
+        format!("failed to send {events} events with response status - {status}{more}")
+    };
     match status {
-        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Outcome::Refused { why },
-        StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED | StatusCode::FORBIDDEN => {
-            Outcome::Paused { why }
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
+            Outcome::Refused { why: status_and_events("") }
         }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Paused {
+            why: status_and_events(
+                ": the application id is not accepted, sending is paused (try `tollgate moesif \
+                 ping`)",
+            ),
+        },
+        StatusCode::PAYMENT_REQUIRED => Outcome::Paused {
+            why: status_and_events(": the subscription is not active, sending is paused"),
+        },
         _ => {
-            let seconds = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
-            let seconds = seconds.and_then(|seconds| seconds.trim().parse::<u64>().ok());
-            Outcome::Later { why, retry_after_ms: seconds.map(|s| s.saturating_mul(1_000)) }
+            let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
+            let retry_after_ms = after.and_then(|after| wait_ms(after, clock::wall_us()));
+            Outcome::Later { why: status_and_events(""), retry_after_ms }
         }
+    }
+}
+
+/// Milliseconds of a `Retry-After`: seconds, or a date.
+fn wait_ms(after: &str, wall_us: u64) -> Option<u64> {
+    let after = after.trim();
+    match after.parse::<u64>() {
+        Ok(seconds) => Some(seconds.saturating_mul(1_000)),
+        Err(_) => {
+            let at_ms = seconds_of(after)?.saturating_mul(1_000);
+            Some(at_ms.saturating_sub(wall_us / 1_000))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_seconds_or_a_date() {
+        let now_us = 784_111_770_000_000;
+        assert_eq!(wait_ms(" 7 ", now_us), Some(7_000));
+        assert_eq!(wait_ms("Sun, 06 Nov 1994 08:49:37 GMT", now_us), Some(7_000));
+        assert_eq!(wait_ms("Sun, 06 Nov 1994 08:49:20 GMT", now_us), Some(0));
+        assert_eq!((wait_ms("soon", now_us), wait_ms("-1", now_us)), (None, None));
     }
 }
