@@ -1,6 +1,6 @@
 # What people and CI type. Every target is one or two plain cargo commands.
 
-.PHONY: run build test tidy bench load compare deep loom fuzz fmt
+.PHONY: run build test tidy bench load compare deep loom fuzz fuzz-codec fuzz-event fmt
 
 # The gateway in the foreground: proxy on 8000 and 8443, Admin API on 127.0.0.1:8001.
 # Its database and logs are in .tollgate; Kong's own default is /usr/local/kong.
@@ -40,8 +40,16 @@ loom:
 # Seconds that each fuzz target runs.
 FUZZ_S ?= 60
 
-# Random bytes against the HTTP codec; needs g++ for libFuzzer. A crash leaves its input in target/.
-fuzz:
+# Random bytes against the HTTP codec and against what becomes an event; needs g++ for libFuzzer.
+# A crash leaves its input in target/.
+fuzz: fuzz-codec fuzz-event
+
+fuzz-event:
+	cd exporter/fuzz && mkdir -p target/corpus/event && cargo run --release --bin event -- \
+		target/corpus/event seeds/event -max_len=4096 -max_total_time=$(FUZZ_S) \
+		-artifact_prefix=target/
+
+fuzz-codec:
 	cd runtime/fuzz && cargo build --release && for name in head response chunks fields; do \
 		mkdir -p target/corpus/$$name && cargo run --release --bin $$name -- \
 			target/corpus/$$name seeds/$$name -dict=http.dict -max_len=1024 \

@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes of records taken from one ring before the others have their turn.
 const ROUND_BYTES_MAX: u64 = 1 << 20;
+/// How often what people see is renewed, in milliseconds.
+const DESCRIBE_MS: u64 = 200;
 /// How long the rings are looked at again and again at the end, in milliseconds.
 const LAST_ROUNDS_MS: u64 = 1_000;
 
@@ -293,7 +295,7 @@ impl Drain {
             let more = self.round(now_ms);
             self.works.settle(now_ms);
             self.works.dispatch(now_ms, Round::Usual);
-            if now_ms - described_ms >= CYCLE_MS / 2 {
+            if now_ms - described_ms >= DESCRIBE_MS {
                 described_ms = now_ms;
                 self.works.describe(now_ms);
             }

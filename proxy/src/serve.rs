@@ -93,7 +93,8 @@ fn core(handle: &cores::Core, shared: &Shared, own: Own) -> Core {
         Arc::clone(&shared.node),
         shared.exporter.remotes(),
         shared.settings.capture_bytes_max,
-    );
+    )
+    .believing(shared.settings.trust.nets.is_empty());
     Core::new(Parts {
         kit: Rc::new(kit),
         settings: Arc::clone(&shared.settings),

@@ -21,6 +21,8 @@ mod certificates;
 mod events;
 #[path = "black_box/limits.rs"]
 mod limits;
+#[path = "black_box/moesif.rs"]
+mod moesif;
 #[path = "black_box/not_built.rs"]
 mod not_built;
 #[path = "black_box/proxying.rs"]

@@ -7,6 +7,7 @@
 
 mod govern;
 mod schema;
+mod shown;
 
 use exporter::event::{
     Body, BodyState, Consumer, Credential, Direction, Lines, Report, RowRef, Scheme,
@@ -26,7 +27,7 @@ pub static PLUGIN: Spec = Spec {
     schema: schema::SCHEMA,
     phases: &[Phase::Access, Phase::HeaderFilter, Phase::Log],
     entities: &[],
-    endpoints: &[],
+    endpoints: shown::ENDPOINTS,
     prepare,
 };
 
@@ -151,7 +152,7 @@ impl Moesif {
             target: exchange.request.target(),
             method: exchange.request.method(),
             client_ip: exchange.client.ip,
-            client_ip_headers_trusted: exchange.client.trusted,
+            client_ip_headers_trusted: govern::believes_headers(exchange),
             access_ran: exchange.reported_access,
             request_fields: Lines::Pairs(&request_lines),
             request_body: Body {

@@ -27,6 +27,8 @@ pub struct Kit {
     pub node: Arc<Node>,
     /// What Moesif says about its applications: sampling rates and rules.
     pub remotes: View<Remotes>,
+    /// Whether every peer may say whom it speaks for in a report: no `trusted_ips` are set.
+    pub believes_everybody: bool,
     capture_bytes: Cell<usize>,
     capture_bytes_max: usize,
     captures_refused: Cell<u64>,
@@ -46,10 +48,17 @@ impl Kit {
             ring: RefCell::new(ring),
             node,
             remotes: Board::view(remotes),
+            believes_everybody: true,
             capture_bytes: Cell::new(0),
             capture_bytes_max,
             captures_refused: Cell::new(0),
         }
+    }
+
+    /// The same where only `trusted_ips` may say whom they speak for, unless there are none.
+    #[must_use]
+    pub fn believing(self, everybody: bool) -> Self {
+        Self { believes_everybody: everybody, ..self }
     }
 
     /// Takes bytes out of the core's budget for captured bodies; counts a refusal.

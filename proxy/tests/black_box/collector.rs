@@ -14,6 +14,8 @@ pub(crate) struct Collector {
 
 #[derive(Default)]
 struct Seen {
+    config: Option<String>,
+    rules: Option<String>,
     status: u16,
     refused: usize,
     events: Vec<serde_json::Value>,
@@ -37,6 +39,13 @@ impl Collector {
     /// What it answers from now on.
     pub(crate) fn answer(&self, status: u16) {
         self.seen.lock().unwrap().status = status;
+    }
+
+    /// What it says about the application; nothing at first, and then it answers 404.
+    pub(crate) fn say(&self, config: &serde_json::Value, rules: &serde_json::Value) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.config = Some(config.to_string());
+        seen.rules = Some(rules.to_string());
     }
 
     /// How many batches it refused.
@@ -66,12 +75,15 @@ fn serve(stream: TcpStream, seen: &Mutex<Seen>) {
     let mut stream = stream;
     loop {
         let (mut line, mut length, mut post) = (String::new(), 0, false);
+        let (mut config, mut rules) = (false, false);
         loop {
             line.clear();
             if reader.read_line(&mut line).unwrap_or(0) == 0 {
                 return;
             }
             post |= line.starts_with("POST /v1/events/batch ");
+            config |= line.starts_with("GET /v1/config ");
+            rules |= line.starts_with("GET /v1/rules ");
             if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap();
             }
@@ -84,14 +96,25 @@ fn serve(stream: TcpStream, seen: &Mutex<Seen>) {
             return;
         }
         let mut seen = seen.lock().unwrap();
-        let status = if post { seen.status } else { 404 };
+        let said = match (config, rules) {
+            (true, _) => seen.config.clone(),
+            (_, true) => seen.rules.clone(),
+            _ => None,
+        };
+        let status = match (post, &said) {
+            (true, _) => seen.status,
+            (false, Some(_)) => 200,
+            (false, None) => 404,
+        };
+        let said = said.unwrap_or_default();
         if post && status == 201 {
             let batch: Vec<serde_json::Value> = serde_json::from_slice(&body).unwrap();
             seen.events.extend(batch);
         } else if post {
             seen.refused += 1;
         }
-        let answer = format!("HTTP/1.1 {status} Some\r\nContent-Length: 0\r\n\r\n");
+        let length = said.len();
+        let answer = format!("HTTP/1.1 {status} Some\r\nContent-Length: {length}\r\n\r\n{said}");
         if stream.write_all(answer.as_bytes()).is_err() {
             return;
         }

@@ -148,11 +148,17 @@ fn asked(exchange: &Exchange) -> Asked<'_> {
         verb: exchange.request.method().as_bytes(),
         target: exchange.request.target(),
         client_ip: exchange.client.ip,
-        client_ip_headers_trusted: exchange.client.trusted,
+        client_ip_headers_trusted: believes_headers(exchange),
         headers: Headers::Live(&exchange.request.fields),
         body: &[],
         status: None,
     }
+}
+
+/// Whether the client's address may be read from headers: as Moesif's plugin does, unless
+/// `trusted_ips` says who may speak for others.
+pub(super) fn believes_headers(exchange: &Exchange) -> bool {
+    exchange.client.trusted || exchange.kit.believes_everybody
 }
 
 /// A random number from 0 up to, not including, 100.
