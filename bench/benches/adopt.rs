@@ -13,6 +13,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use plugins::pdk::Snapshot;
 use proxy::plan::Slots;
 use proxy::roadmap::Roadmap;
+use proxy::upstream_tls::UpstreamTls;
 use runtime::board::Board;
 use serde_json::json;
 use store::schema::Catalogue;
@@ -52,12 +53,13 @@ fn put_key(catalogue: &Catalogue, tables: &mut Tables, owner: &str, number: usiz
 fn adopt(c: &mut Criterion) {
     let catalogue = catalogue();
     let slots = Arc::new(Slots::new(proxy::engine::specs().iter().copied()));
+    let tls = Arc::new(UpstreamTls::usual().unwrap());
     let mut group = c.benchmark_group("adopt");
     group.sample_size(20);
     for count in COUNTS {
         let (mut tables, owner) = filled(&catalogue, count);
         let snapshot = |number, tables: &Tables| {
-            let road = Box::new(Roadmap::empty(Arc::clone(&slots)));
+            let road = Box::new(Roadmap::empty(Arc::clone(&slots), Arc::clone(&tls)));
             Arc::new(Snapshot { number, tables: Arc::new(tables.clone()), road })
         };
         let board = Arc::new(Board::new(snapshot(0, &tables)));

@@ -123,7 +123,7 @@ pub fn load(settings: &Settings, prefix: &Path, owner: Owner) -> Result<Vec<Iden
 }
 
 /// The text of a setting that is a path, a PEM text, or base64 of a PEM text.
-fn pem(value: &str) -> Option<String> {
+pub fn pem(value: &str) -> Option<String> {
     if value.contains("-----BEGIN") {
         return Some(value.to_owned());
     }

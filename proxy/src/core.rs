@@ -12,7 +12,6 @@ use runtime::board::View;
 use runtime::clock;
 use runtime::cores;
 use runtime::http::head::{Known, Request};
-use runtime::tls::Connector;
 use uuid::Uuid;
 
 use crate::balance::directory::Directory;
@@ -21,7 +20,7 @@ use crate::logs::{AccessLog, End};
 use crate::names::Names;
 use crate::plan::{Instance, Instances, Plan, Slot};
 use crate::pool::Pool;
-use crate::roadmap::{Planned, Roadmap, Verified};
+use crate::roadmap::{Planned, Roadmap};
 use crate::route::{Lookup, Normal, RouteCache, RouteEntry, normalise, target};
 use crate::settings::RoadSettings;
 use crate::upstream::Connections;
@@ -49,15 +48,6 @@ pub struct Counts {
     pub closed_routes: AtomicU64,
 }
 
-/// TLS towards upstreams, ready in every way. The second of each is for HTTP/2.
-#[derive(Clone)]
-pub struct Connectors {
-    /// Checks certificates (`tls_verify`).
-    pub checking: [Connector; 2],
-    /// Believes every certificate, as Kong does by default.
-    pub believing: [Connector; 2],
-}
-
 /// One core's own things. Never shared: `Rc` and `Cell` are the proof.
 pub struct Core {
     /// What plugins may use.
@@ -70,7 +60,6 @@ pub struct Core {
     pub calls: RefCell<Connections>,
     /// Names of upstreams.
     pub names: Names,
-    connectors: Connectors,
     /// Counters for the office.
     pub counts: Arc<Counts>,
     handle: cores::Core,
@@ -97,8 +86,6 @@ pub struct Parts {
     pub settings: Arc<RoadSettings>,
     /// Names of upstreams.
     pub names: Names,
-    /// TLS towards upstreams.
-    pub connectors: Connectors,
     /// Counters for the office.
     pub counts: Arc<Counts>,
     /// The core as the runtime knows it.
@@ -114,7 +101,7 @@ pub struct Parts {
 impl Core {
     /// A core that has seen no request.
     pub fn new(parts: Parts) -> Self {
-        let Parts { kit, settings, names, connectors, counts, handle, .. } = parts;
+        let Parts { kit, settings, names, counts, handle, .. } = parts;
         let (view, directory, access_log) = (parts.view, parts.directory, parts.access_log);
         Self {
             kit,
@@ -122,7 +109,6 @@ impl Core {
             calls: RefCell::default(),
             settings,
             names,
-            connectors,
             counts,
             handle,
             view,
@@ -344,13 +330,6 @@ impl Core {
         let mut groups = found.groups(path.path, &cache);
         let text = groups.find(|(own, _)| same && *own == Some(name))?.1;
         text.map(<[u8]>::to_vec)
-    }
-
-    /// TLS towards an upstream.
-    pub fn connector(&self, tls: Verified, http2: bool) -> &Connector {
-        let Connectors { checking, believing } = &self.connectors;
-        let [http1, both] = if tls.0 { checking } else { believing };
-        if http2 { both } else { http1 }
     }
 
     /// The number of a connection that was just accepted: no other of this process has it.

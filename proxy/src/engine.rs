@@ -13,7 +13,7 @@ use runtime::cores::{self, Cores, Listen, Plan};
 use runtime::io::IoChoice;
 use runtime::mailbox;
 use runtime::tally::Tally;
-use runtime::tls::{Acceptor, AcceptorPlan, Connector, ConnectorPlan, Names, Verify, Versions};
+use runtime::tls::{Acceptor, AcceptorPlan, Names, Versions};
 use store::actor::Watch;
 use store::admin::{Balancers, OwnEndpoint};
 use store::conf::{Edge, Settings};
@@ -21,7 +21,7 @@ use store::conf::{Edge, Settings};
 use crate::balance::admin;
 use crate::balance::registry::Registry;
 use crate::certificates::Configured;
-use crate::core::{Connectors, Counts};
+use crate::core::Counts;
 use crate::desk::checks::Trust;
 use crate::desk::resolver::NameSettings;
 use crate::desk::{self, Duties};
@@ -34,6 +34,7 @@ use crate::process::Ending;
 use crate::roadmap::Roadmap;
 use crate::serve::{self, Own, Shared};
 use crate::settings::RoadSettings;
+use crate::upstream_tls::{Tls, UpstreamTls};
 
 /// Slots of the tally: rate limit counters of the whole node, 64 bytes each.
 const TALLY_SLOTS: usize = 1 << 17;
@@ -51,6 +52,7 @@ pub struct Engine {
     slots: Arc<Slots>,
     tally: Arc<Tally>,
     registry: Arc<Registry>,
+    upstream_tls: Arc<UpstreamTls>,
     cores: usize,
 }
 
@@ -72,21 +74,24 @@ impl Engine {
         plan.events_bytes_max = bytes("TOLLGATE_EVENTS_BYTES_MAX").unwrap_or(plan.events_bytes_max);
         let exporter = exporter::start(&plan).map_err(|fault| fault.to_string())?;
         let slots = Arc::new(Slots::new(specs().iter().copied()));
-        let roadmap = Roadmap::empty(Arc::clone(&slots));
+        let upstream_tls = Arc::new(UpstreamTls::new(settings)?);
+        let roadmap = Roadmap::empty(Arc::clone(&slots), Arc::clone(&upstream_tls));
         let tables = Arc::new(store::snapshot::Tables::default());
         let first = Snapshot { number: 0, tables, road: Box::new(roadmap) };
         let board = Arc::new(Board::new(Arc::new(first)));
         let tally = Arc::new(Tally::new(TALLY_SLOTS));
         let registry = Registry::new();
-        Ok(Self { exporter: Arc::new(exporter), board, slots, tally, registry, cores })
+        let exporter = Arc::new(exporter);
+        Ok(Self { exporter, board, slots, tally, registry, upstream_tls, cores })
     }
 
     /// What the store tells of every change. `shown` is what the TLS ports of the proxy show.
     pub fn watch(&self, shown: Option<&Arc<Names>>) -> Watch {
         let (board, exporter) = (Arc::clone(&self.board), Arc::clone(&self.exporter));
         let certificates = shown.map(|names| Configured::new(Arc::clone(names)));
-        let (slots, registry) = (Arc::clone(&self.slots), Arc::clone(&self.registry));
-        let mut office = Office::new(board, exporter, slots, registry, certificates);
+        let registry = Arc::clone(&self.registry);
+        let empty = Roadmap::empty(Arc::clone(&self.slots), Arc::clone(&self.upstream_tls));
+        let mut office = Office::new(board, exporter, registry, empty, certificates);
         Watch {
             check: Box::new(|change, _| office::check(specs(), change)),
             publish: Box::new(move |tables, changes| office.publish(tables, changes)),
@@ -133,7 +138,6 @@ impl Engine {
         let access: AccessLog = logs.access(Side::Proxy);
         let own =
             seeds.into_iter().map(|desk| Own { desk, access_log: access.sibling() }).collect();
-        let connectors = connectors()?;
         let counts: Vec<Arc<Counts>> = (0..self.cores).map(|_| Arc::default()).collect();
         let shared = Arc::new(Shared {
             settings: Arc::new(RoadSettings::of(settings)),
@@ -142,8 +146,7 @@ impl Engine {
             tally: Arc::clone(&self.tally),
             exporter: Arc::clone(&self.exporter),
             node: Arc::new(node),
-            acceptors: certificates.map(acceptors).transpose()?,
-            connectors: connectors.clone(),
+            acceptors: certificates.map(|names| acceptors(settings, names)).transpose()?,
             counts: counts.clone(),
         });
         let plan = Plan { count: self.cores, io, pin: true, listen };
@@ -151,7 +154,7 @@ impl Engine {
         let duties = Duties {
             registry: self.registry,
             names: NameSettings::of(settings),
-            trust: trust(&connectors),
+            trust: trust(&self.upstream_tls),
         };
         start_desk(desk, duties)?;
         Ok(Running { cores, counts, exporter: self.exporter, board: self.board })
@@ -191,30 +194,32 @@ pub fn specs() -> &'static [&'static Spec] {
     plugins::bundled::ALL
 }
 
-fn acceptors(names: &Arc<Names>) -> Result<(Acceptor, Acceptor), String> {
+fn acceptors(settings: &Settings, names: &Arc<Names>) -> Result<(Acceptor, Acceptor), String> {
+    let versions = versions(settings);
     let acceptor = |http2| {
-        let versions = Versions::default();
         let plan = AcceptorPlan { names: Arc::clone(names), http2, versions };
         Acceptor::new(&plan).map_err(|fault| fault.to_string())
     };
     Ok((acceptor(true)?, acceptor(false)?))
 }
 
-fn connectors() -> Result<Connectors, String> {
-    let connector = |verify, http2| {
-        let plan = ConnectorPlan { verify, http2, ..ConnectorPlan::default() };
-        Connector::new(plan).map_err(|fault| fault.to_string())
+/// The TLS versions that clients may speak, as `ssl_cipher_suite` and `ssl_protocols` say. What is
+/// older than 1.2 is not spoken.
+fn versions(settings: &Settings) -> Versions {
+    let named = settings.text("ssl_protocols").unwrap_or_default();
+    let has = |version| named.split_whitespace().any(|word| word == version);
+    let versions = match settings.text("ssl_cipher_suite") {
+        Some("modern") => Versions { tls12: false, tls13: true },
+        Some("custom") => Versions { tls12: has("TLSv1.2"), tls13: has("TLSv1.3") },
+        _ => Versions::default(),
     };
-    Ok(Connectors {
-        checking: [connector(Verify::Mozilla, false)?, connector(Verify::Mozilla, true)?],
-        believing: [connector(Verify::Nobody, false)?, connector(Verify::Nobody, true)?],
-    })
+    if versions.tls12 || versions.tls13 { versions } else { Versions::default() }
 }
 
 /// The same trust for checks of peers, which the desk makes.
-fn trust(connectors: &Connectors) -> Trust {
-    let both = |[http1, http2]: &[Connector; 2]| [http1.config(), http2.config()];
-    Trust { checking: both(&connectors.checking), believing: both(&connectors.believing) }
+fn trust(tls: &UpstreamTls) -> Trust {
+    let both = |tls: &Tls| [tls.connector(false).config(), tls.connector(true).config()];
+    Trust { checking: both(&tls.checking), believing: both(&tls.believing) }
 }
 
 /// The engine while it serves.

@@ -124,6 +124,14 @@ pub fn request(core: &Core, planned: &Planned, exchange: &Exchange, framing: Fra
     })
 }
 
+/// The client's host name, where the route preserves it: a copy of its own.
+pub fn kept_host(planned: &Planned, exchange: &Exchange) -> Option<String> {
+    let host = exchange.request.fields.get_known(Known::Host)?;
+    let name = std::str::from_utf8(forwarded::host_only(host)).ok()?;
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    planned.route.spec.preserve_host.then(|| name.to_owned())
+}
+
 /// The gateway's own answer to a fault: its head in the exchange, its body here.
 pub fn fault(core: &Core, exchange: &mut Exchange, fault: &Fault) -> Piece {
     match fault.what.side() {

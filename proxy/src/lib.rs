@@ -41,3 +41,4 @@ pub mod settings;
 pub mod shards;
 pub mod tunnel;
 pub mod upstream;
+pub mod upstream_tls;

@@ -11,7 +11,6 @@ use store::value::Row;
 
 use crate::balance::registry::Registry;
 use crate::certificates::Configured;
-use crate::plan::Slots;
 use crate::roadmap::Roadmap;
 
 /// Entities whose rows the road compiles.
@@ -21,9 +20,10 @@ const COMPILED: [&str; 6] = ["upstreams", "targets", "services", "routes", "plug
 pub struct Office {
     board: Arc<Board<Snapshot>>,
     exporter: Arc<Exporter>,
-    slots: Arc<Slots>,
     registry: Arc<Registry>,
-    roadmap: Option<Roadmap>,
+    /// Whether the first snapshot was published.
+    begun: bool,
+    roadmap: Roadmap,
     /// None where no port of the proxy speaks TLS.
     certificates: Option<Configured>,
 }
@@ -33,32 +33,28 @@ impl Office {
     pub fn new(
         board: Arc<Board<Snapshot>>,
         exporter: Arc<Exporter>,
-        slots: Arc<Slots>,
         registry: Arc<Registry>,
+        empty: Roadmap,
         certificates: Option<Configured>,
     ) -> Self {
-        Self { board, exporter, slots, registry, roadmap: None, certificates }
+        Self { board, exporter, registry, begun: false, roadmap: empty, certificates }
     }
 
     /// Publishes a change; returns when every core will see it at its next request. The first call
     /// compiles every row.
     pub fn publish(&mut self, tables: Arc<Tables>, changes: &[Change]) {
-        let roadmap = match self.roadmap.take() {
-            Some(before) => {
-                self.tell_exporter(changes);
-                self.show(&tables, changes);
-                self.registry.apply(changes);
-                before.with(&tables, changes)
-            }
-            None => {
-                let all = everything(&tables);
-                self.tell_exporter(&all);
-                self.show(&tables, &all);
-                self.registry.apply(&all);
-                Roadmap::empty(Arc::clone(&self.slots)).with(&tables, &all)
-            }
+        let all;
+        let changes = if std::mem::replace(&mut self.begun, true) {
+            changes
+        } else {
+            all = everything(&tables);
+            &all
         };
-        self.roadmap = Some(roadmap.clone());
+        self.tell_exporter(changes);
+        self.show(&tables, changes);
+        self.registry.apply(changes);
+        self.roadmap = self.roadmap.with(&tables, changes);
+        let roadmap = self.roadmap.clone();
         let number = tables.number();
         self.board.publish(Arc::new(Snapshot { number, tables, road: Box::new(roadmap) }));
     }

@@ -2,12 +2,10 @@
 //!
 //! A change makes the next roadmap out of the one before; what did not change is shared.
 
-use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
 use plugins::pdk::Scope;
 use store::snapshot::{Change, Tables};
 use store::value::Row;
@@ -17,6 +15,7 @@ use crate::plan::{Plan, PluginTable, Slots};
 use crate::pool::Key;
 use crate::route::{RouteChange, RouteEntry, RouteSpec, Router};
 use crate::shards::Shards;
+use crate::upstream_tls::{Tls, UpstreamTls};
 
 /// One service, ready for the road.
 pub struct Service {
@@ -32,8 +31,8 @@ pub struct Service {
     pub path: Box<str>,
     /// The Host line that the upstream gets, unless the route preserves the client's.
     pub host_line: Box<str>,
-    /// Whether its certificate is checked; none in the clear.
-    pub tls: Option<Verified>,
+    /// How it is spoken to over TLS; none in the clear.
+    pub tls: Option<Tls>,
     /// Whether it is asked in HTTP/2.
     pub grpc: bool,
     /// Further tries after the first.
@@ -46,16 +45,12 @@ pub struct Service {
     pub read_timeout_ms: u64,
 }
 
-/// Whether the certificate of a TLS upstream is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verified(pub bool);
-
 /// Kong's default for the three timeouts of a service.
 const TIMEOUT_MS_DEFAULT: i64 = 60_000;
 
 impl Service {
-    /// A service out of its row; none while it is switched off.
-    pub fn from_row(row: &Arc<Row>) -> Option<Self> {
+    /// A service out of its row; none while it is switched off, or where its TLS cannot be had.
+    pub fn from_row(row: &Arc<Row>, tables: &Tables, tls: &UpstreamTls) -> Option<Self> {
         if !row.flag("enabled").unwrap_or(true) {
             return None;
         }
@@ -71,6 +66,13 @@ impl Service {
             host.to_owned()
         };
         let host_line = if port == usual { shown } else { format!("{shown}:{port}") };
+        let tls = match secure.then(|| tls.of(row, tables)).transpose() {
+            Ok(tls) => tls,
+            Err(why) => {
+                log::error!("the service {} is not asked: {why}", row.id());
+                return None;
+            }
+        };
         let ms = |name| {
             let ms = row.integer(name).unwrap_or(TIMEOUT_MS_DEFAULT);
             u64::try_from(ms).unwrap_or(TIMEOUT_MS_DEFAULT as u64)
@@ -82,7 +84,7 @@ impl Service {
             port,
             path: row.text("path").unwrap_or("/").into(),
             host_line: host_line.into(),
-            tls: secure.then(|| Verified(row.flag("tls_verify").unwrap_or(false))),
+            tls,
             grpc: matches!(protocol, "grpc" | "grpcs"),
             retries: row.integer("retries").and_then(|n| n.try_into().ok()).unwrap_or(5),
             connect_timeout_ms: ms("connect_timeout"),
@@ -94,11 +96,7 @@ impl Service {
     /// What a connection to one of its addresses can be exchanged for. `name` is what that one is
     /// called in a TLS handshake.
     pub fn key(&self, address: SocketAddr, name: &str) -> Key {
-        let tls = self.tls.map_or(0, |Verified(verified)| {
-            // Never 0, which is a connection in the clear.
-            FixedState::default().hash_one((name, verified)) | 1
-        });
-        Key { address, tls }
+        Key { address, tls: self.tls.as_ref().map_or(0, |tls| tls.print(name)) }
     }
 }
 
@@ -115,17 +113,19 @@ pub struct Roadmap {
     pub slots: Arc<Slots>,
     /// Changes whenever a plan that a core has made may be wrong.
     pub plans_number: u64,
+    tls: Arc<UpstreamTls>,
 }
 
 impl Roadmap {
     /// A roadmap without a road.
-    pub fn empty(slots: Arc<Slots>) -> Self {
+    pub fn empty(slots: Arc<Slots>, tls: Arc<UpstreamTls>) -> Self {
         Self {
             router: Arc::new(Router::new([]).0),
             services: Shards::default(),
             plugins: PluginTable::default(),
             slots,
             plans_number: 0,
+            tls,
         }
     }
 
@@ -133,13 +133,14 @@ impl Roadmap {
     #[must_use]
     pub fn with(&self, tables: &Tables, changes: &[Change]) -> Self {
         let of = |entity| changes.iter().filter(move |change| change.entity.name == entity);
-        let services: Vec<_> = of("services")
-            .filter_map(|change| {
-                let row = change.after.as_ref().or(change.before.as_ref())?;
-                let service = change.after.as_ref().and_then(Service::from_row).map(Arc::new);
-                Some((row.id(), service))
-            })
-            .collect();
+        let compiled = |row| Service::from_row(row, tables, &self.tls).map(Arc::new);
+        let services = of("services").filter_map(|change| {
+            let row = change.after.as_ref().or(change.before.as_ref())?;
+            Some((row.id(), change.after.as_ref().and_then(compiled)))
+        });
+        let touched = UpstreamTls::touched(tables, changes);
+        let touched = touched.iter().map(|row| (row.id(), compiled(row)));
+        let services: Vec<_> = services.chain(touched).collect();
         let plugins: Vec<_> =
             of("plugins").map(|c| (c.before.as_deref(), c.after.as_deref())).collect();
         let (table, plans_hold) = if plugins.is_empty() {
@@ -179,6 +180,7 @@ impl Roadmap {
             plugins: table,
             slots: Arc::clone(&self.slots),
             plans_number: self.plans_number + u64::from(!plans_hold),
+            tls: Arc::clone(&self.tls),
         }
     }
 

@@ -14,7 +14,7 @@ use runtime::{clock, io};
 
 use crate::balance::directory::Directory;
 use crate::connection::{self, Port};
-use crate::core::{Connectors, Core, Counts, Parts};
+use crate::core::{Core, Counts, Parts};
 use crate::logs::AccessLog;
 use crate::names::{Names, Question, Told};
 use crate::settings::RoadSettings;
@@ -35,8 +35,6 @@ pub struct Shared {
     pub node: Arc<Node>,
     /// Certificates of the TLS ports: with HTTP/2 offered, and without.
     pub acceptors: Option<(Acceptor, Acceptor)>,
-    /// Trust towards upstreams.
-    pub connectors: Connectors,
     /// One for each core.
     pub counts: Vec<Arc<Counts>>,
 }
@@ -99,7 +97,6 @@ fn core(handle: &cores::Core, shared: &Shared, own: Own) -> Core {
         kit: Rc::new(kit),
         settings: Arc::clone(&shared.settings),
         names: Names::new(own.desk.open(handle)),
-        connectors: shared.connectors.clone(),
         counts: shared.counts.get(number).cloned().unwrap_or_default(),
         handle: handle.clone(),
         view: Board::view(&shared.board),

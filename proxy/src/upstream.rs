@@ -117,9 +117,12 @@ async fn one_try(
     aim: &Aim<'_>,
 ) -> Result<Answered, Fault> {
     let service = planned.service.as_deref().ok_or(What::NoService)?;
-    let key = service.key(aim.address, aim.name);
+    // As in Kong, the name in the handshake is the one in the Host line.
+    let kept = service.tls.as_ref().and_then(|_| heads::kept_host(planned, exchange));
+    let name = kept.as_deref().unwrap_or(aim.name);
+    let key = service.key(aim.address, name);
     if service.grpc {
-        return Box::pin(grpc::ask(core, planned, client, exchange, key, aim.name)).await;
+        return Box::pin(grpc::ask(core, planned, client, exchange, key, name)).await;
     }
     loop {
         let careful = !repeatable(exchange);
@@ -127,7 +130,7 @@ async fn one_try(
         let rested = resting.is_some();
         let connection = match resting {
             Some(connection) => connection,
-            None => dial(core, service, key, aim.name).await?,
+            None => dial(service, key, name).await?,
         };
         match over(core, planned, client, exchange, connection).await {
             Err(fault) if fault.retry && rested && fault.what == What::Unreachable => {}

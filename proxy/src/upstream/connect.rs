@@ -9,7 +9,6 @@ use runtime::http::head::{self, Limits, Response};
 use runtime::io::{self as driver, ConnectOptions};
 use runtime::wire::{WireReader, WireWriter};
 
-use crate::core::Core;
 use crate::fault::{Fault, What};
 use crate::inbox::{HeadEnd, Inbox};
 use crate::pool::Key;
@@ -40,13 +39,8 @@ pub struct Connection {
 ///
 /// # Errors
 /// `Unreachable` or `TimedOut`; another try may help, since nothing was sent.
-pub async fn dial(
-    core: &Core,
-    service: &Service,
-    key: Key,
-    name: &str,
-) -> Result<Connection, Fault> {
-    let (reader, writer) = halves(core, service, key, name, false).await?;
+pub async fn dial(service: &Service, key: Key, name: &str) -> Result<Connection, Fault> {
+    let (reader, writer) = halves(service, key, name, false).await?;
     Ok(Connection {
         read_deadline: Deadline::new(writer.closer()),
         write_deadline: Deadline::new(writer.closer()),
@@ -62,20 +56,14 @@ pub async fn dial(
 ///
 /// # Errors
 /// As `dial`.
-pub(super) async fn dial_h2(
-    core: &Core,
-    service: &Service,
-    key: Key,
-    name: &str,
-) -> Result<h2::Client, Fault> {
-    let (reader, writer) = halves(core, service, key, name, true).await?;
+pub(super) async fn dial_h2(service: &Service, key: Key, name: &str) -> Result<h2::Client, Fault> {
+    let (reader, writer) = halves(service, key, name, true).await?;
     let limits = h2::Limits { head: RESPONSE_LIMITS, ..h2::Limits::default() };
     let client = h2::Client::new(reader, writer, &limits).await;
     client.map_err(|fault| Fault::unsent(What::Unreachable).because(fault))
 }
 
 async fn halves(
-    core: &Core,
     service: &Service,
     key: Key,
     name: &str,
@@ -89,13 +77,13 @@ async fn halves(
         Some(Err(error)) => return Err(unreachable(error)),
         Some(Ok(halves)) => halves,
     };
-    let (reader, writer) = match service.tls {
+    let (reader, writer) = match &service.tls {
         None => (WireReader::Plain(reader), WireWriter::Plain(writer)),
         Some(tls) => {
             // A handshake is not dropped half-way: a missed deadline closes its socket.
             let deadline = Deadline::new(reader.closer());
             deadline.arm(timeout_ms);
-            let shaken = core.connector(tls, http2).connect(reader, writer, name).await;
+            let shaken = tls.connector(http2).connect(reader, writer, name).await;
             if deadline.missed() {
                 return Err(Fault::unsent(What::TimedOut));
             }

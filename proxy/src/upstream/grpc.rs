@@ -180,7 +180,7 @@ async fn send(
         let mut lent = match kept {
             Some(lent) => lent,
             None => {
-                let client = connect::dial_h2(core, service, key, name).await?;
+                let client = connect::dial_h2(service, key, name).await?;
                 core.calls.borrow_mut().put(key, client)
             }
         };

@@ -66,3 +66,89 @@ fn a_restart_shows_the_same() {
     gateway.kill_and_restart();
     assert_eq!(shown(&gateway, "kept.test"), "subject=CN=kept.test");
 }
+
+/// An authority, a server's certificate for `up.test` and a client's, made by openssl.
+fn authority(folder: &std::path::Path) {
+    let script = "set -e; cd \"$1\"
+        new() { openssl req -newkey rsa:2048 -nodes -keyout $1.key -subj /CN=$1 \"${@:2}\"; }
+        new ca -x509 -days 30 -addext keyUsage=keyCertSign -out ca.crt
+        for name in up.test client.test; do
+            new $name -out $name.csr
+            printf 'subjectAltName=DNS:%s' $name > extensions
+            openssl x509 -req -in $name.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 \
+                -extfile extensions -out $name.crt
+        done";
+    let made = Command::new("bash").args(["-c", script, "bash"]).arg(folder).output();
+    let made = made.expect("bash runs");
+    assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// `openssl s_server`, which shows what it learned of its client.
+struct Server(std::process::Child, u16);
+
+impl Server {
+    fn start(folder: &std::path::Path) -> Self {
+        let port = super::gateway::free_port();
+        let own = ["-cert", "up.test.crt", "-key", "up.test.key"];
+        let child = Command::new("openssl")
+            .args(["s_server", "-accept", &format!("127.0.0.1:{port}"), "-www", "-verify", "1"])
+            .args(own)
+            .current_dir(folder)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("openssl runs");
+        let begun = std::time::Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed().as_secs() < 20, "openssl does not listen");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        Self(child, port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _ended = self.0.wait();
+    }
+}
+
+#[test]
+fn upstreams_are_checked_and_shown_a_certificate_as_their_service_says() {
+    let folder = tempfile::tempdir().unwrap();
+    authority(folder.path());
+    let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let server = Server::start(folder.path());
+    for driver in drivers() {
+        let gateway = Gateway::start(driver, &[]);
+        let must = |method: &str, path: &str, body: &serde_json::Value| {
+            let reply = gateway.admin(method, path, body);
+            assert!(reply.status < 300, "{method} {path}: {}", reply.text());
+            reply.json()["id"].clone()
+        };
+        let pair = json!({"cert": text("client.test.crt"), "key": text("client.test.key")});
+        let shown = must("POST", "/certificates", &pair);
+        let trusted = must("POST", "/ca_certificates", &json!({"cert": text("ca.crt")}));
+        let service = json!({"name": "s", "url": format!("https://127.0.0.1:{}/", server.1)});
+        must("POST", "/services", &service);
+        let route = json!({"paths": ["/s"], "preserve_host": true});
+        must("POST", "/services/s/routes", &route);
+        let asked = || {
+            let host = [("Host", "up.test")];
+            super::http::call(gateway.proxy, "GET", "/s", &host, b"")
+        };
+        let change = |body| must("PATCH", "/services/s", &body);
+        let answer = asked();
+        assert_eq!(answer.status, 200, "{driver}: everybody is believed");
+        assert!(answer.text().contains("no client certificate available"), "{}", answer.text());
+        change(json!({"tls_verify": true}));
+        assert_eq!(asked().status, 502, "{driver}: browsers do not know this authority");
+        change(json!({"ca_certificates": [trusted], "client_certificate": {"id": shown}}));
+        let answer = asked();
+        assert_eq!(answer.status, 200, "{driver}: {}", answer.text());
+        assert!(answer.text().contains("CN=client.test") || answer.text().contains("CN = client"));
+        let other = super::http::call(gateway.proxy, "GET", "/s", &[("Host", "other.test")], b"");
+        assert_eq!(other.status, 502, "{driver}: the certificate is for another name");
+    }
+}
