@@ -345,7 +345,7 @@ pub static TABLE: &[Setting] = &[
         "Which routes match: traditional_compatible, traditional, expressions."),
     moot("lua_socket_pool_size", Number, "256", "Idle Lua sockets kept."),
     built("lua_ssl_trusted_certificate", List, "system",
-        "CA bundles for where events go: system, paths."),
+        "CA bundles for upstreams and where events go: system, paths."),
     later("lua_ssl_verify_depth", Number, "1", "Longest certificate chain."),
     later("lua_ssl_protocols", Text, "TLSv1.2 TLSv1.3",
         "TLS versions offered to upstreams of plugins.")
