@@ -5,17 +5,22 @@
 //! by row id and version; then one call for each phase. Nothing here blocks or does I/O.
 
 mod answer;
+mod captures;
 mod config;
 pub mod credentials;
 mod endpoint;
 mod exchange;
 pub mod identity;
+pub mod json;
 mod kit;
 pub mod lua;
+pub mod media;
 mod notes;
 mod pattern;
 pub mod query;
 pub mod script;
+pub mod template;
+pub mod window;
 
 use std::sync::Arc;
 
@@ -23,11 +28,12 @@ use runtime::buffers::Piece;
 use store::schema::{Entity, PluginSchema};
 
 pub use answer::{Answer, AnswerBody};
+pub use captures::Captures;
 pub use config::Config;
 pub use endpoint::{Asked, Endpoint, Lent};
 pub use exchange::{
     BodyState, Capture, Client, Credential, Exchange, LeftOut, Onward, Origin, Reporting,
-    RequestId, Scheme, Scope, Snapshot, Times, gather,
+    RequestId, ResponseBody, Scheme, Scope, Snapshot, Times, gather,
 };
 pub use kit::{Kit, Node};
 pub use notes::Notes;
@@ -85,18 +91,32 @@ pub enum Phase {
 
 /// A plugin's configuration, made ready in the office and shared by the cores.
 #[derive(Clone)]
-pub struct Prepared(Arc<dyn Fn() -> Box<dyn Plugin> + Send + Sync>);
+pub struct Prepared {
+    make: Arc<dyn Fn() -> Box<dyn Plugin> + Send + Sync>,
+    captures: bool,
+}
 
 impl Prepared {
     /// Keeps how an instance is made. What the closure captures is shared by all cores, so it must
     /// be immutable; making an instance must be cheap, since a request waits for it.
     pub fn new(instance: impl Fn() -> Box<dyn Plugin> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(instance))
+        Self { make: Arc::new(instance), captures: false }
+    }
+
+    /// Its instances look at `Exchange::captures`, which are kept only where somebody does.
+    #[must_use]
+    pub fn with_captures(self) -> Self {
+        Self { captures: true, ..self }
+    }
+
+    /// Whether its instances look at `Exchange::captures`.
+    pub fn wants_captures(&self) -> bool {
+        self.captures
     }
 
     /// A fresh instance for one core.
     pub fn instance(&self) -> Box<dyn Plugin> {
-        (self.0)()
+        (self.make)()
     }
 }
 

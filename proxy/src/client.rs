@@ -84,6 +84,14 @@ impl Client {
         }
     }
 
+    /// Whether the client sent HEAD. Plugins may have changed the method that the upstream is sent.
+    pub fn asks_head(&self) -> bool {
+        match self {
+            Self::H1(client) => client.asks_head(),
+            Self::H2(client) => client.asks_head(),
+        }
+    }
+
     /// The next piece of the request's body; none at its end.
     ///
     /// # Errors
@@ -130,7 +138,7 @@ impl Client {
     pub fn head(&mut self, request: &Request, response: &Response, length: Length) {
         match self {
             Self::H1(client) => client.head(request, response, length),
-            Self::H2(client) => client.head(request, response, length),
+            Self::H2(client) => client.head(response, length),
         }
     }
 

@@ -201,6 +201,13 @@ impl Core {
         let found = roadmap.router.decide(&lookup, &mut cache)?.ok_or(What::NoRoute)?;
         let planned = self.plan_of(roadmap, snapshot, found.route);
         exchange.scope = Rc::clone(&planned.scope);
+        if planned.plan.wants_captures {
+            let whole = found.taken(path.path).filter(|_| found.is_regex());
+            whole.into_iter().for_each(|whole| exchange.captures.push(None, Some(whole)));
+            for (name, text) in found.groups(path.path, &cache) {
+                exchange.captures.push(name, text);
+            }
+        }
         crate::heads::onward(exchange, &planned, path, &found)?;
         crate::heads::query(exchange, &target);
         Ok(planned)

@@ -92,8 +92,10 @@ fn arrived(exchange: &Exchange) -> Arrived<'_> {
 pub fn request(core: &Core, planned: &Planned, exchange: &Exchange, framing: Framing) -> Piece {
     let arrived = arrived(exchange);
     let stripped = Some(&*exchange.onward.prefix).filter(|prefix| !prefix.is_empty());
+    let onward = &exchange.onward;
     let host = match (planned.route.spec.preserve_host, &planned.service) {
-        (false, Some(_)) if !exchange.onward.host.is_empty() => &exchange.onward.host,
+        _ if onward.chosen_host.is_some() => onward.chosen_host.as_deref().unwrap_or_default(),
+        (false, Some(_)) if !onward.host.is_empty() => &onward.host,
         (false, Some(service)) => service.host_line.as_bytes(),
         _ => exchange.request.fields.get_known(Known::Host).unwrap_or_default(),
     };

@@ -83,6 +83,8 @@ pub struct PluginTable {
     by_consumer: Vec<u32>,
     /// For each slot, how many rows there are.
     rows: Vec<u32>,
+    /// For each slot, whether a row has ever looked at what a route's regular expression took.
+    captures: Vec<bool>,
 }
 
 impl PluginTable {
@@ -93,6 +95,7 @@ impl PluginTable {
         let mut next = self.clone();
         next.by_consumer.resize(slots.specs.len(), 0);
         next.rows.resize(slots.specs.len(), 0);
+        next.captures.resize(slots.specs.len(), false);
         let mut places = Vec::with_capacity(changes.len() * 2);
         let mut plans_hold = true;
         for (before, after) in changes {
@@ -104,7 +107,9 @@ impl PluginTable {
             }
             if let Some((place, row)) = after {
                 plans_hold &= next.count(place, true);
-                places.push((place, Some(Arc::new(configured(slots, place.slot, row)))));
+                let configured = configured(slots, place.slot, row);
+                plans_hold &= next.note_captures(&configured, place.slot);
+                places.push((place, Some(Arc::new(configured))));
             }
         }
         next.places = self.places.with(places);
@@ -124,6 +129,22 @@ impl PluginTable {
         };
         let _ = self.rows.get_mut(slot).map(step);
         place.consumer.is_some() && !edge
+    }
+
+    /// Notes whether a row looks at captures; true if no plan depends on it.
+    fn note_captures(&mut self, row: &Configured, slot: u16) -> bool {
+        let wants = row.prepared.as_ref().is_some_and(Prepared::wants_captures);
+        match self.captures.get_mut(usize::from(slot)) {
+            Some(noted) if wants && !*noted => {
+                *noted = true;
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn wants_captures(&self, slot: u16) -> bool {
+        self.captures.get(usize::from(slot)).copied().unwrap_or(false)
     }
 
     /// The configuration of a slot for a route, a service and a consumer: the most specific wins,
@@ -228,6 +249,8 @@ pub struct Slot {
 pub struct Plan {
     /// By priority.
     pub slots: Vec<Slot>,
+    /// Whether one of them may look at what the route's regular expression took.
+    pub wants_captures: bool,
 }
 
 /// A core's instances, kept while their rows are unchanged.
@@ -248,7 +271,9 @@ impl Instances {
             let fixed = found.and_then(|row| self.instance(slots, number, row));
             (by_consumer || fixed.is_some()).then_some(Slot { number, fixed, by_consumer })
         };
-        Plan { slots: slots.all().filter(|n| table.has_rows(*n)).filter_map(slot).collect() }
+        let slots: Vec<_> = slots.all().filter(|n| table.has_rows(*n)).filter_map(slot).collect();
+        let wants_captures = slots.iter().any(|slot| table.wants_captures(slot.number));
+        Plan { slots, wants_captures }
     }
 
     /// The instance of a slot, for the consumer who is known when the slot is reached.

@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use plugins::pdk::{Answer, BodyState, Exchange, Origin, Outcome, Phase, Step};
+use plugins::pdk::{Answer, BodyState, Exchange, Origin, Outcome, Phase, ResponseBody, Step};
 use runtime::buffers::Piece;
 use runtime::http::head::Fields;
 use smallvec::SmallVec;
@@ -175,7 +175,10 @@ async fn respond(
         Source::Made(body, side) => (Length::Known(body.len() as u64), *side),
         Source::Upstream(answered) => {
             let declared = heads::arrive(core, exchange);
-            (answered.length(declared), Side::Upstream)
+            // Where a plugin made it a HEAD, no body comes for a client who waits for one.
+            let no_body = exchange.request.method() == "HEAD" && !client.asks_head();
+            let length = answered.length(declared);
+            (if no_body { Length::Known(0) } else { length }, Side::Upstream)
         }
     };
     heads::lay_over(exchange);
@@ -183,6 +186,14 @@ async fn respond(
         plugin.header_filter(exchange);
     }
     heads::leave(core, exchange, side);
+    let length = match exchange.response_body {
+        ResponseBody::AsItComes => length,
+        ResponseBody::OtherLength => Length::Unknown,
+        ResponseBody::Dropped => {
+            source = Source::Made(Piece::empty(), side);
+            Length::Known(0)
+        }
+    };
     if let Length::Known(bytes) = length {
         exchange.response_capture.declare(Some(bytes), &exchange.kit);
     }

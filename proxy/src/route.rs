@@ -351,6 +351,12 @@ impl Match<'_> {
         }
     }
 
+    /// Whether a regular expression took the path.
+    #[must_use]
+    pub fn is_regex(&self) -> bool {
+        matches!(self.path, PathMatch::Regex(..))
+    }
+
     /// Name and text of each group of the regular expression, the whole match left out. `cache`
     /// must be the one of the lookup, and not used since.
     pub fn groups<'a>(

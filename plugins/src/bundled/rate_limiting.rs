@@ -9,7 +9,6 @@
 //! `kong/plugins/rate-limiting/policies/init.lua`; recorded cases of the suite `plugins-traffic`.
 
 mod schema;
-mod window;
 
 use std::net::IpAddr;
 
@@ -17,8 +16,8 @@ use runtime::tally::Slot;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
+use crate::pdk::window::{PERIODS, Period};
 use crate::pdk::{Answer, Config, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step};
-use window::{PERIODS, Period};
 
 /// The plugin.
 pub static PLUGIN: Spec = Spec {

@@ -13,7 +13,7 @@ use store::snapshot::Tables;
 use store::value::Row;
 use uuid::Uuid;
 
-use super::{Kit, Notes};
+use super::{Captures, Kit, Notes};
 
 /// All configuration at one moment, as the board carries it to the cores.
 pub struct Snapshot {
@@ -134,8 +134,10 @@ pub struct Onward {
     pub has_query: bool,
     /// What the route stripped from the path.
     pub prefix: Vec<u8>,
-    /// What the Host line says where a balancer or a plugin decides it; empty: the service's host.
+    /// What the Host line says where a balancer decides it; empty: the service's host.
     pub host: Vec<u8>,
+    /// What the Host line says where a plugin decides it, whatever a balancer says.
+    pub chosen_host: Option<Vec<u8>>,
 }
 
 /// How much of the request's body the gateway holds.
@@ -148,6 +150,18 @@ pub enum BodyState {
     Whole,
     /// Its beginning; the rest streams.
     TooLarge,
+}
+
+/// What becomes of the response's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ResponseBody {
+    /// It has the length that it came with.
+    #[default]
+    AsItComes,
+    /// A body_filter gives it another length.
+    OtherLength,
+    /// It is thrown away: the client gets none.
+    Dropped,
 }
 
 /// Why a body that was wanted is not kept.
@@ -280,8 +294,13 @@ pub struct Exchange {
     pub request_bytes_max: Option<u64>,
     /// What goes upstream.
     pub onward: Onward,
+    /// What the groups of the route's regular expression took; kept only where a plugin asked for
+    /// it in `Prepared::with_captures`.
+    pub captures: Captures,
     /// The response's head, from the header_filter phase on.
     pub response: Response,
+    /// What the header_filter phase says about the response's body.
+    pub response_body: ResponseBody,
     /// Lines that a plugin wants in the response, whoever makes it; laid over its head before the
     /// header_filter phase.
     pub early: Fields,
@@ -325,7 +344,9 @@ impl Exchange {
             request_body_state: BodyState::Unread,
             request_bytes_max: None,
             onward: Onward::default(),
+            captures: Captures::default(),
             response: Response::default(),
+            response_body: ResponseBody::AsItComes,
             early: Fields::default(),
             origin: Origin::Gateway,
             consumer: None,
@@ -353,6 +374,9 @@ impl Exchange {
         self.onward.prefix.clear();
         self.onward.host.clear();
         self.onward.has_query = false;
+        self.onward.chosen_host = None;
+        self.captures.clear();
+        self.response_body = ResponseBody::AsItComes;
         self.response.clear();
         self.early.clear();
         self.origin = Origin::Gateway;

@@ -39,6 +39,8 @@ pub struct H1 {
     queued_bytes: usize,
     sent_bytes: u64,
     chunked: bool,
+    /// The client sent HEAD, whatever the upstream is sent.
+    asks_head: bool,
     bodiless: bool,
     persist: bool,
 }
@@ -62,6 +64,7 @@ impl H1 {
             queued_bytes: 0,
             sent_bytes: 0,
             chunked: false,
+            asks_head: false,
             bodiless: false,
             persist: true,
         }
@@ -110,9 +113,11 @@ impl H1 {
         let read = self.inbox.head(|bytes| head::parse_request(bytes, limits, request)).await;
         self.deadline.disarm();
         self.begin(Framing::None);
+        self.asks_head = request.method() == "HEAD";
         read?;
         let framing = body::request_framing(request).map_err(HeadEnd::Fault)?;
         self.begin(framing);
+        self.asks_head = request.method() == "HEAD";
         self.persist = write::persists(request.version, &request.fields);
         self.expects_continue = request.version == Version::H11
             && request
@@ -130,6 +135,7 @@ impl H1 {
         self.expects_continue = false;
         self.sent_bytes = 0;
         self.chunked = false;
+        self.asks_head = false;
         self.bodiless = false;
     }
 
@@ -181,6 +187,10 @@ impl H1 {
         self.body_bytes
     }
 
+    pub(super) fn asks_head(&self) -> bool {
+        self.asks_head
+    }
+
     /// Throws away what is here of a body that nobody wants. A short one is then done, and the
     /// connection can go on.
     fn discard_body(&mut self) {
@@ -193,7 +203,7 @@ impl H1 {
 
     pub(super) fn head(&mut self, request: &Request, response: &Response, length: Length) {
         let status = response.status;
-        self.bodiless = request.method() == "HEAD" || matches!(status, 204 | 304);
+        self.bodiless = self.asks_head || matches!(status, 204 | 304);
         self.discard_body();
         // An answer given before the body was read ends the connection: what is still on its way
         // must not be taken for a request.

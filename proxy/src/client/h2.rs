@@ -18,6 +18,8 @@ pub struct H2 {
     reply: Reply,
     framing: Framing,
     patience: Patience,
+    /// The client sent HEAD, whatever the upstream is sent.
+    asks_head: bool,
     bodiless: bool,
     ended: bool,
     sent_bytes: u64,
@@ -70,6 +72,7 @@ impl H2 {
             reply: stream.reply,
             framing: stream.framing,
             patience,
+            asks_head: request.method() == "HEAD",
             bodiless: false,
             ended: false,
             sent_bytes: 0,
@@ -105,8 +108,12 @@ impl H2 {
         gone(self.reply.given_up().await)
     }
 
-    pub(super) fn head(&mut self, request: &Request, response: &Response, length: Length) {
-        self.bodiless = request.method() == "HEAD" || matches!(response.status, 204 | 304);
+    pub(super) fn asks_head(&self) -> bool {
+        self.asks_head
+    }
+
+    pub(super) fn head(&mut self, response: &Response, length: Length) {
+        self.bodiless = self.asks_head || matches!(response.status, 204 | 304);
         let mut response = response.clone();
         if let Length::Known(bytes) = length
             && response.status != 204

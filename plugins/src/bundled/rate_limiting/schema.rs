@@ -6,7 +6,7 @@ use store::schema::{
 };
 use store::value::Value;
 
-use super::window::PERIODS;
+use crate::pdk::window::PERIODS;
 
 pub(super) const SCHEMA: PluginSchema = PluginSchema {
     name: "rate-limiting",

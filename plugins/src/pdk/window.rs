@@ -2,24 +2,30 @@
 
 /// The length of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Period {
+pub enum Period {
+    /// A second.
     Second,
+    /// A minute.
     Minute,
+    /// An hour.
     Hour,
+    /// A day.
     Day,
+    /// A month of the calendar.
     Month,
+    /// A year of the calendar.
     Year,
 }
 
 /// Every period, from the shortest.
-pub(super) const PERIODS: [Period; 6] =
+pub const PERIODS: [Period; 6] =
     [Period::Second, Period::Minute, Period::Hour, Period::Day, Period::Month, Period::Year];
 
 const DAY_S: i64 = 86_400;
 
 impl Period {
     /// The name of its field.
-    pub(super) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Second => "second",
             Self::Minute => "minute",
@@ -31,11 +37,12 @@ impl Period {
     }
 
     /// Tells its counters from those of other periods.
-    pub(super) const fn number(self) -> u8 {
+    pub const fn number(self) -> u8 {
         self as u8
     }
 
-    pub(super) const fn limit_header(self) -> &'static str {
+    /// The header that tells rate-limiting's limit.
+    pub const fn limit_header(self) -> &'static str {
         match self {
             Self::Second => "X-RateLimit-Limit-Second",
             Self::Minute => "X-RateLimit-Limit-Minute",
@@ -46,7 +53,8 @@ impl Period {
         }
     }
 
-    pub(super) const fn left_header(self) -> &'static str {
+    /// The header that tells what is left of it.
+    pub const fn left_header(self) -> &'static str {
         match self {
             Self::Second => "X-RateLimit-Remaining-Second",
             Self::Minute => "X-RateLimit-Remaining-Minute",
@@ -58,7 +66,7 @@ impl Period {
     }
 
     /// Seconds by which Kong computes RateLimit-Reset: 30 and 365 days for months and years.
-    pub(super) const fn usual_length_s(self) -> i64 {
+    pub const fn usual_length_s(self) -> i64 {
         match self {
             Self::Second => 1,
             Self::Minute => 60,
@@ -70,7 +78,7 @@ impl Period {
     }
 
     /// The number of the window that holds a moment, in seconds since the Unix epoch.
-    pub(super) fn window(self, now_s: i64) -> u64 {
+    pub fn window(self, now_s: i64) -> u64 {
         let (year, month) = civil(now_s.div_euclid(DAY_S));
         let number = match self {
             Self::Month => year * 12 + month - 1,
@@ -81,7 +89,7 @@ impl Period {
     }
 
     /// An end of that window, at the earliest its own: months count as 31 days, years as 366.
-    pub(super) fn ends_s(self, now_s: i64) -> u64 {
+    pub fn ends_s(self, now_s: i64) -> u64 {
         let longest_s = match self {
             Self::Month => 31 * DAY_S,
             Self::Year => 366 * DAY_S,
@@ -91,7 +99,7 @@ impl Period {
     }
 
     /// When the window that holds a moment began.
-    pub(super) fn start_s(self, now_s: i64) -> i64 {
+    pub fn start_s(self, now_s: i64) -> i64 {
         let (year, month) = civil(now_s.div_euclid(DAY_S));
         match self {
             Self::Month => days_before(year, month) * DAY_S,
