@@ -30,6 +30,7 @@ pub mod rate_limiting;
 pub mod redirect;
 pub mod request_size_limiting;
 pub mod request_termination;
+pub mod request_transformer;
 pub mod session;
 pub mod zipkin;
 
@@ -68,6 +69,7 @@ pub static ALL: &[&Spec] = &[
     &redirect::PLUGIN,
     &request_size_limiting::PLUGIN,
     &request_termination::PLUGIN,
+    &request_transformer::PLUGIN,
     &session::PLUGIN,
     &zipkin::PLUGIN,
 ];
