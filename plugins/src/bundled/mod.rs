@@ -31,6 +31,7 @@ pub mod redirect;
 pub mod request_size_limiting;
 pub mod request_termination;
 pub mod request_transformer;
+pub mod response_transformer;
 pub mod session;
 pub mod zipkin;
 
@@ -70,6 +71,7 @@ pub static ALL: &[&Spec] = &[
     &request_size_limiting::PLUGIN,
     &request_termination::PLUGIN,
     &request_transformer::PLUGIN,
+    &response_transformer::PLUGIN,
     &session::PLUGIN,
     &zipkin::PLUGIN,
 ];
