@@ -31,8 +31,10 @@ pub mod redirect;
 pub mod request_size_limiting;
 pub mod request_termination;
 pub mod request_transformer;
+pub mod response_ratelimiting;
 pub mod response_transformer;
 pub mod session;
+pub mod standard_webhooks;
 pub mod zipkin;
 
 use crate::pdk::Spec;
@@ -71,7 +73,9 @@ pub static ALL: &[&Spec] = &[
     &request_size_limiting::PLUGIN,
     &request_termination::PLUGIN,
     &request_transformer::PLUGIN,
+    &response_ratelimiting::PLUGIN,
     &response_transformer::PLUGIN,
     &session::PLUGIN,
+    &standard_webhooks::PLUGIN,
     &zipkin::PLUGIN,
 ];
