@@ -26,8 +26,10 @@ pub use working::{Key, Working};
 use crate::admin::{Call, Reply};
 use crate::backend::{Backend, BackendFault, CommitFault, Turn, Wake};
 use crate::check::{Facts, Faults};
+use crate::entities::{WORKSPACE, WORKSPACES};
 use crate::schema::Catalogue;
 use crate::snapshot::{Change, Tables};
+use crate::value::{Row, Value};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -154,8 +156,17 @@ impl Drop for Store {
 /// # Errors
 /// The backend could not be loaded, or holds rows that contradict each other.
 pub fn start(plan: StorePlan) -> Result<Store, BackendFault> {
-    let StorePlan { mut backend, catalogue, answer, mut watch, now_ms, random } = plan;
-    let (loaded, changes) = load(backend.as_mut(), &catalogue)?;
+    let StorePlan { mut backend, catalogue, answer, mut watch, mut now_ms, mut random } = plan;
+    let (mut loaded, mut changes) = load(backend.as_mut(), &catalogue)?;
+    if backend.name() == "sqlite" {
+        let now_s = now_ms().div_euclid(1000);
+        let made = first_workspace(&catalogue, &mut loaded, now_s, random.as_mut());
+        backend.commit(made.as_slice()).map_err(|fault| match fault {
+            CommitFault::Failed(fault) => fault,
+            CommitFault::Conflict(_) => BackendFault("somebody else writes it".to_owned()),
+        })?;
+        changes.extend(made);
+    }
     let loaded = Arc::new(loaded);
     (watch.publish)(Arc::clone(&loaded), &changes);
     drop(changes);
@@ -213,6 +224,33 @@ fn load(
             Ok((tables, changes))
         }
     }
+}
+
+/// The one workspace, where a new database has none. Other backends bring theirs along.
+fn first_workspace(
+    catalogue: &Arc<Catalogue>,
+    tables: &mut Tables,
+    now_s: i64,
+    random: &mut (dyn FnMut(&mut [u8]) + Send),
+) -> Option<Change> {
+    let entity = catalogue.entity(WORKSPACES.name)?;
+    if !tables.is_empty(entity.name) {
+        return None;
+    }
+    let mut bytes = [0; 16];
+    random(&mut bytes);
+    let id = uuid::Builder::from_random_bytes(bytes).into_uuid();
+    let row = Value::object([
+        ("id", Value::text(id.to_string())),
+        ("name", Value::text(WORKSPACE)),
+        ("created_at", Value::Integer(now_s)),
+        ("updated_at", Value::Integer(now_s)),
+        ("meta", Value::Map(Vec::new())),
+        ("config", Value::Map(Vec::new())),
+    ]);
+    let row = Arc::new(Row::pack(entity, catalogue, row, tables.number()));
+    tables.put(&row).ok()?;
+    Some(Change { entity, before: None, after: Some(row) })
 }
 
 /// All that the store's thread owns.

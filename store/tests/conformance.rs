@@ -17,6 +17,8 @@ mod hostile;
 mod normal;
 #[path = "replay/recorded.rs"]
 mod recorded;
+#[path = "replay/schemas.rs"]
+mod schemas;
 #[path = "replay/suite.rs"]
 mod suite;
 
@@ -78,6 +80,43 @@ const CORE_CALLS_MAX: u64 = 175;
 fn a_recorded_session() {
     let gateway = gateway::gateway(&catalogue());
     recorded::replay(&suite::data(), CORE_CALLS_MAX, &[], gateway);
+}
+
+/// Every recorded schema of the core: names of files without `.json`, which are the paths below
+/// `/schemas`.
+const SCHEMAS: &[&str] = &[
+    "ca_certificates",
+    "certificates",
+    "clustering_data_planes",
+    "consumers",
+    "filter_chains",
+    "key_sets",
+    "keys",
+    "parameters",
+    "plugins",
+    "routes",
+    "services",
+    "snis",
+    "tags",
+    "targets",
+    "upstreams",
+    "vaults",
+    "vaults/env",
+    "workspaces",
+];
+
+#[test]
+fn entities_are_described_as_by_kong() {
+    let mut gateway = gateway::gateway(&catalogue());
+    let mut faults = Vec::new();
+    for name in SCHEMAS {
+        let reply = gateway(store::admin::Call::new("GET", &format!("/schemas/{name}")));
+        assert_eq!(reply.status, 200, "{name}");
+        let ours: serde_json::Value = serde_json::from_slice(&reply.body).expect("JSON");
+        let path = suite::data().join(format!("schemas/{name}.json"));
+        faults.extend(schemas::between(&path, &ours, name).expect("a recorded schema"));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]

@@ -58,6 +58,9 @@ fn document(field: &Field) -> Json {
     if !field.about.is_empty() {
         out.insert("description".to_owned(), json!(field.about));
     }
+    if let Some(elements) = field.stray_elements {
+        out.insert("elements".to_owned(), document(elements));
+    }
     if let Some(preset) = &field.preset {
         out.insert("default".to_owned(), preset_json(preset));
     }

@@ -74,6 +74,8 @@ pub struct Field {
     pub fault: Option<&'static str>,
     /// Set while it is on its way out.
     pub deprecation: Option<&'static Deprecation>,
+    /// Elements that `/schemas` prints for a field that holds none: a slip of a plugin's schema.
+    pub stray_elements: Option<&'static Field>,
     /// Conditions, in Kong's order.
     pub limits: [Limit; LIMITS_MAX],
 }
@@ -95,6 +97,7 @@ const fn field(name: &'static str, about: &'static str, kind: Kind) -> Field {
         immutable: false,
         fault: None,
         deprecation: None,
+        stray_elements: None,
         limits: [Limit::None; LIMITS_MAX],
     }
 }
@@ -284,6 +287,12 @@ impl Field {
         if let Kind::Record(shape) = self.kind {
             self.kind = Kind::Record(Shape { shorthands, ..shape });
         }
+        self
+    }
+
+    /// Prints elements that mean nothing.
+    pub const fn stray_elements(mut self, elements: &'static Field) -> Self {
+        self.stray_elements = Some(elements);
         self
     }
 

@@ -1,17 +1,14 @@
-//! `GET /schemas/plugins/…` against what a real Kong printed.
+//! `GET /schemas/…` against what a real Kong printed.
 
 use serde_json::Value;
 use std::path::Path;
-use store::describe::plugin_document;
-use store::schema::PluginSchema;
 
-/// Every difference between the recorded schema of a plugin and ours; `None` if none is recorded.
-pub(crate) fn differences(data: &Path, plugin: &PluginSchema) -> Option<Vec<String>> {
-    let path = data.join(format!("schemas/plugins/{}.json", plugin.name));
+/// Every difference between a recorded schema and ours; `None` if none is recorded.
+pub(crate) fn between(path: &Path, ours: &Value, name: &str) -> Option<Vec<String>> {
     let text = std::fs::read_to_string(path).ok()?;
     let theirs: Value = serde_json::from_str(&text).expect("JSON");
     let mut found = Vec::new();
-    compare(&plain(&theirs), &plain(&plugin_document(plugin)), plugin.name, &mut found);
+    compare(&plain(&theirs), &plain(ours), name, &mut found);
     Some(found)
 }
 

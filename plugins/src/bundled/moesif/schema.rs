@@ -43,7 +43,7 @@ const CONFIG: &[Field] = &[
     names("response_masks"),
     names("response_body_masks"),
     names("response_header_masks"),
-    amount("batch_size", 50),
+    amount("batch_size", 50).stray_elements(&NAME),
     switch("disable_transaction_id"),
     switch("debug"),
     switch("disable_gzip_payload_decompression"),
