@@ -11,6 +11,7 @@ use crate::journal::entry::Head;
 use crate::journal::generation::Generation;
 use crate::journal::segment::{Scan, parse_name, scan};
 use crate::lane::{Found, Lane, done_name};
+use crate::logs::Logs;
 use crate::losses::Loss;
 use crate::registry::{FILE_NAME, Registry};
 use runtime::ring::{self, Consumer, OpenFault};
@@ -160,7 +161,9 @@ fn adopt_rings(
     journaled: Journaled,
 ) -> io::Result<Option<u64>> {
     let registry = Arc::new(Registry::read(rings)?);
-    let mut intake = Intake::new(registry);
+    // The rows that log records name went with their process: such entries are counted, no more.
+    let logs = Logs::new(Arc::default(), Arc::clone(&works.shared.bell));
+    let mut intake = Intake::new(registry, logs);
     intake.journaled = journaled;
     let (mut events, mut all) = (0, true);
     for (core, path) in ring_files(rings)? {

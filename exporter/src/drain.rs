@@ -6,11 +6,11 @@ use crate::batch::{CYCLE_MS, TICK_MS};
 use crate::intake::{Intake, Lanes, Tally};
 use crate::journal::generation::{Generation, House};
 use crate::lane::{Lane, Round, Shelf};
-use crate::losses::Ledger;
+use crate::logs::{LAST_MS, LogBook, Logs};
+use crate::losses::{Ledger, Loss};
 use crate::moesif::settings::Settings;
 use crate::quarantine::Quarantine;
 use crate::queue::{FLIGHTS_MAX, Settled};
-use crate::registry::Registry;
 use crate::retry::next_random;
 use crate::senders::{Finished, SENDERS_MAX, Senders};
 use crate::sink::Outcome;
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) bell: Arc<Bell>,
     pub(crate) orders: Mutex<Vec<Order>>,
+    /// What log plugins ask for.
+    pub(crate) logs: Arc<LogBook>,
     /// Per destination, renewed about once a second.
     pub(crate) destinations: Mutex<Vec<DestinationState>>,
     /// The same of Moesif's applications, with more of it.
@@ -48,7 +50,7 @@ pub(crate) struct Shared {
 /// One destination, for `/status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DestinationState {
-    /// The end of its application id and its endpoint.
+    /// The end of its application id and its endpoint, or the plugin and where entries go.
     pub label: String,
     /// Events waiting or on their way.
     pub queued: usize,
@@ -141,8 +143,10 @@ impl Works {
             } else {
                 entries.taken += tally.events;
             }
-            entries.queued += tally.queued;
+            entries.queued = entries.queued + tally.queued - tally.pushed_out;
+            entries.delivered += tally.delivered;
             entries.dropped.merge(&tally.dropped);
+            entries.dropped.add(Loss::QueueFull, tally.pushed_out);
             entries.bodies_left_out += tally.bodies_left_out;
         });
     }
@@ -199,7 +203,7 @@ impl Works {
         if delivered + refused > 0 {
             self.shared.ledger.enter(|entries| {
                 entries.delivered += delivered;
-                entries.dropped.add(crate::losses::Loss::Refused, refused);
+                entries.dropped.add(Loss::Refused, refused);
                 entries.queued -= delivered + refused;
             });
         }
@@ -252,7 +256,7 @@ impl Works {
         }
     }
 
-    fn describe(&self, now_ms: u64) {
+    fn describe(&self, logs: &Logs, now_ms: u64) {
         let describe = |lane: &Lane| DestinationState {
             label: lane.target.label(),
             queued: lane.len(),
@@ -262,7 +266,7 @@ impl Works {
             last_error: lane.health.last_error.clone(),
             last_success_age_ms: lane.health.last_success_ms.map(|at| now_ms - at),
         };
-        let states = self.lanes.lanes.iter().map(describe).collect();
+        let states = self.lanes.lanes.iter().map(describe).chain(logs.describe(now_ms)).collect();
         *self.shared.destinations.lock().unwrap_or_else(PoisonError::into_inner) = states;
         let lanes = self.lanes.lanes.iter();
         let states = lanes.map(|lane| ApplicationState::of(lane, now_ms)).collect();
@@ -281,9 +285,9 @@ pub(crate) struct Drain {
 }
 
 impl Drain {
-    pub(crate) fn new(works: Works, rings: Vec<Consumer>, registry: Arc<Registry>) -> Self {
+    pub(crate) fn new(works: Works, rings: Vec<Consumer>, intake: Intake) -> Self {
         let broken = vec![false; rings.len()];
-        Self { works, rings, intake: Intake::new(registry), flushed: true, broken }
+        Self { works, rings, intake, flushed: true, broken }
     }
 
     /// Runs until an order ends it.
@@ -295,9 +299,11 @@ impl Drain {
             let more = self.round(now_ms);
             self.works.settle(now_ms);
             self.works.dispatch(now_ms, Round::Usual);
+            self.intake.logs.turn(&self.works.shared.ledger, now_ms, false);
             if now_ms - described_ms >= DESCRIBE_MS {
                 described_ms = now_ms;
-                self.works.describe(now_ms);
+                self.intake.logs.tidy(now_ms);
+                self.works.describe(&self.intake.logs, now_ms);
             }
             if let Some(rounds_ms) = stop {
                 return self.end(rounds_ms);
@@ -360,17 +366,25 @@ impl Drain {
     fn end(mut self, rounds_ms: u64) {
         let start_ms = now_ms();
         while self.round(now_ms()) && now_ms() - start_ms < LAST_ROUNDS_MS {}
-        let deadline_ms = now_ms() + rounds_ms;
+        let begun_ms = now_ms();
         loop {
             let now_ms = now_ms();
             self.works.settle(now_ms);
+            self.intake.logs.turn(&self.works.shared.ledger, now_ms, true);
+            // Events are safe in the journal; log entries are not: they get a moment in any case.
             let waiting = self.works.lanes.lanes.iter().any(|lane| !lane.is_empty());
-            if now_ms >= deadline_ms || !waiting {
+            let events = waiting && now_ms < begun_ms + rounds_ms;
+            let last_ms = begun_ms + rounds_ms.max(LAST_MS);
+            let entries = self.intake.logs.may_deliver() && now_ms < last_ms;
+            if !events && !entries {
                 break;
             }
-            self.works.dispatch(now_ms, Round::Last);
-            self.works.shared.bell.wait(TICK_MS.min(deadline_ms - now_ms));
+            if events {
+                self.works.dispatch(now_ms, Round::Last);
+            }
+            self.works.shared.bell.wait(TICK_MS);
         }
+        self.intake.logs.abandon(&self.works.shared.ledger);
         if self.works.lanes.flying() > 0 {
             log::info!("batches on their way at the end will be sent again under the same ids");
         }

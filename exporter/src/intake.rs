@@ -4,6 +4,7 @@ use crate::event::RowRef;
 use crate::event::record::{Record, RecordFault};
 use crate::journal::entry::Head;
 use crate::lane::{Lane, Terms};
+use crate::logs::{LogRecord, Logs};
 use crate::losses::{Dropped, Loss};
 use crate::moesif::event::push_event;
 use crate::moesif::settings::Settings;
@@ -133,6 +134,10 @@ pub(crate) struct Tally {
     /// Events in the records that were read.
     pub(crate) events: u64,
     pub(crate) queued: u64,
+    /// Entries that had nothing to say: done with.
+    pub(crate) delivered: u64,
+    /// Older entries that gave way to newer ones.
+    pub(crate) pushed_out: u64,
     pub(crate) dropped: Dropped,
     pub(crate) bodies_left_out: u64,
 }
@@ -149,11 +154,12 @@ pub(crate) struct Intake {
     /// Only while a dead generation's rings are drained.
     pub(crate) journaled: Journaled,
     pub(crate) tally: Tally,
+    pub(crate) logs: Logs,
     event: Vec<u8>,
 }
 
 impl Intake {
-    pub(crate) fn new(registry: Arc<Registry>) -> Self {
+    pub(crate) fn new(registry: Arc<Registry>, logs: Logs) -> Self {
         let known = registry.known();
         Self {
             registry,
@@ -161,6 +167,7 @@ impl Intake {
             resolved: HashMap::new(),
             journaled: Journaled::new(),
             tally: Tally::default(),
+            logs,
             event: Vec::new(),
         }
     }
@@ -174,6 +181,13 @@ impl Intake {
         bytes: &[u8],
         now_ms: u64,
     ) {
+        if LogRecord::begins(bytes) {
+            match LogRecord::read(bytes) {
+                Ok(record) => self.logs.take(&record, &mut self.tally, now_ms),
+                Err(_) => self.unreadable(bytes),
+            }
+            return;
+        }
         match Record::read(bytes) {
             Ok(record) => {
                 for (part, row) in record.rows.as_slice().iter().enumerate() {
@@ -188,13 +202,15 @@ impl Intake {
                     self.take_one(lanes, &record, *row, &head, now_ms);
                 }
             }
-            Err(RecordFault::Malformed | RecordFault::UnknownVersion) => {
-                // The second byte is the number of rows in every version so far.
-                let events = bytes.get(1).copied().map_or(1, u64::from);
-                self.tally.events += events;
-                self.tally.dropped.add(Loss::Unreadable, events);
-            }
+            Err(RecordFault::Malformed | RecordFault::UnknownVersion) => self.unreadable(bytes),
         }
+    }
+
+    /// The second byte is the number of rows in every record so far.
+    fn unreadable(&mut self, bytes: &[u8]) {
+        let events = bytes.get(1).copied().map_or(1, u64::from);
+        self.tally.events += events;
+        self.tally.dropped.add(Loss::Unreadable, events);
     }
 
     fn take_one(

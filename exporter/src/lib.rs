@@ -19,6 +19,7 @@ pub mod event;
 mod intake;
 pub mod journal;
 pub mod lane;
+pub mod logs;
 mod losses;
 pub mod moesif;
 pub mod ping;
@@ -37,8 +38,9 @@ pub use drain::DestinationState;
 pub use losses::{Dropped, Loss, Sums};
 
 use drain::{Drain, Order, Shared, Works};
-use intake::Lanes;
+use intake::{Intake, Lanes};
 use journal::generation::House;
+use logs::{Logs, RowKey, RowSource};
 use losses::Ledger;
 use quarantine::Quarantine;
 use recent::Recents;
@@ -104,6 +106,8 @@ pub struct Destination {
 pub enum DestinationKind {
     /// The moesif plugin; its checked `config` object.
     Moesif(serde_json::Value),
+    /// A log plugin.
+    Log(Arc<logs::LogSettings>),
 }
 
 /// The running exporter.
@@ -136,6 +140,7 @@ pub fn start(plan: &ExporterPlan) -> io::Result<Exporter> {
         ledger: Ledger::default(),
         bell: Arc::new(Bell::new()?),
         orders: Mutex::default(),
+        logs: Arc::default(),
         destinations: Mutex::default(),
         applications: Mutex::default(),
     });
@@ -162,7 +167,9 @@ pub fn start(plan: &ExporterPlan) -> io::Result<Exporter> {
         log::warn!("event rings are in memory of this process and do not survive a kill: {fault}");
     }
     let gauges = consumers.iter().map(Consumer::gauge).collect();
-    let drain = Drain::new(works, consumers, Arc::clone(&registry));
+    let logs = Logs::new(Arc::clone(&shared.logs), Arc::clone(&shared.bell));
+    let intake = Intake::new(Arc::clone(&registry), logs);
+    let drain = Drain::new(works, consumers, intake);
     let thread =
         thread::Builder::new().name("tollgate-events".to_owned()).spawn(move || drain.run())?;
     Ok(Exporter {
@@ -221,17 +228,31 @@ impl Exporter {
     /// # Errors
     /// The settings could not be saved, or have no application id.
     pub fn configure(&self, destination: &Destination) -> io::Result<()> {
-        let DestinationKind::Moesif(config) = &destination.kind;
-        let settings = self.registry.add(destination.row_id, destination.version, config)?;
-        self.fetching.add(destination.row_id, &settings);
-        self.order(Order::Configure(settings));
+        match &destination.kind {
+            DestinationKind::Moesif(config) => {
+                let settings =
+                    self.registry.add(destination.row_id, destination.version, config)?;
+                self.fetching.add(destination.row_id, &settings);
+                self.order(Order::Configure(settings));
+            }
+            DestinationKind::Log(settings) => {
+                let row = RowKey { id: destination.row_id, version: destination.version };
+                self.shared.logs.add(row, settings);
+            }
+        }
         Ok(())
+    }
+
+    /// Lends the look-up of rows that log entries show. The first one stays.
+    pub fn show_rows(&self, source: RowSource) {
+        let _kept = self.shared.logs.rows.set(source);
     }
 
     /// A row is gone or disabled. What it has already reported is still delivered; its settings
     /// are kept until newer ones need the room, because an open exchange may still report.
     pub fn forget(&self, row_id: Uuid) {
         self.fetching.remove(row_id);
+        self.shared.logs.forget(row_id);
     }
 
     /// What Moesif says about its applications, for the cores.
@@ -242,6 +263,11 @@ impl Exporter {
     /// The counts now. They add up at every reading.
     pub fn sums(&self) -> Sums {
         self.shared.ledger.sums(&self.gauges)
+    }
+
+    /// What each core's ring has counted.
+    pub fn ring_counts(&self) -> Vec<ring::Counts> {
+        self.gauges.iter().map(Gauge::counts).collect()
     }
 
     /// How each destination is doing, as of at most a second ago.

@@ -15,7 +15,8 @@ pub enum Loss {
     RingFull,
     /// Its record was longer than a ring takes.
     RecordTooLarge,
-    /// Its destination's queue held `event_queue_size` events.
+    /// Its destination's queue was full (`event_queue_size`; `queue.max_entries`, where the oldest
+    /// gives way).
     QueueFull,
     /// The journal's byte bound was reached.
     JournalFull,
@@ -27,10 +28,14 @@ pub enum Loss {
     SettingsGone,
     /// Its bytes could not be read.
     Unreadable,
+    /// A log entry: `max_retry_time` was over.
+    Expired,
+    /// A log entry: the process ended before it could leave.
+    Ended,
 }
 
 /// Number of [`Loss`] reasons.
-const LOSSES: usize = 8;
+const LOSSES: usize = 10;
 
 /// Dropped events by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,6 +54,8 @@ impl Dropped {
         (Loss::Refused, "refused"),
         (Loss::SettingsGone, "settings_gone"),
         (Loss::Unreadable, "unreadable"),
+        (Loss::Expired, "expired"),
+        (Loss::Ended, "ended"),
     ];
 
     /// Events dropped for one reason.

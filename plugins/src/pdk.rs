@@ -13,8 +13,10 @@ mod exchange;
 pub mod identity;
 pub mod json;
 mod kit;
+pub mod logging;
 pub mod lua;
 pub mod media;
+pub mod meters;
 mod notes;
 mod pattern;
 pub mod query;
@@ -24,6 +26,7 @@ pub mod window;
 
 use std::sync::Arc;
 
+use exporter::DestinationKind;
 use runtime::buffers::Piece;
 use store::schema::{Entity, PluginSchema};
 
@@ -94,13 +97,14 @@ pub enum Phase {
 pub struct Prepared {
     make: Arc<dyn Fn() -> Box<dyn Plugin> + Send + Sync>,
     captures: bool,
+    destination: Option<DestinationKind>,
 }
 
 impl Prepared {
     /// Keeps how an instance is made. What the closure captures is shared by all cores, so it must
     /// be immutable; making an instance must be cheap, since a request waits for it.
     pub fn new(instance: impl Fn() -> Box<dyn Plugin> + Send + Sync + 'static) -> Self {
-        Self { make: Arc::new(instance), captures: false }
+        Self { make: Arc::new(instance), captures: false, destination: None }
     }
 
     /// Its instances look at `Exchange::captures`, which are kept only where somebody does.
@@ -112,6 +116,18 @@ impl Prepared {
     /// Whether its instances look at `Exchange::captures`.
     pub fn wants_captures(&self) -> bool {
         self.captures
+    }
+
+    /// With what the exporter must know of the row before a core can report under it.
+    #[must_use]
+    pub fn reporting_to(mut self, destination: DestinationKind) -> Self {
+        self.destination = Some(destination);
+        self
+    }
+
+    /// Where the plugin's reports go, if it makes any.
+    pub const fn destination(&self) -> Option<&DestinationKind> {
+        self.destination.as_ref()
     }
 
     /// A fresh instance for one core.

@@ -8,6 +8,7 @@ mod h2;
 
 use std::io;
 
+use plugins::pdk::logging::Passed;
 use runtime::buffers::Piece;
 use runtime::http::body::BodyFault;
 use runtime::http::head::{Fields, Request, Response};
@@ -188,6 +189,15 @@ impl Client {
         match self {
             Self::H1(client) => client.abort(),
             Self::H2(client) => client.abort(),
+        }
+    }
+
+    /// What passed on the connection for this exchange, if the answer ends with `unsent` bytes
+    /// more.
+    pub fn passed(&self, unsent: usize) -> Passed {
+        match self {
+            Self::H1(client) => client.passed(unsent),
+            Self::H2(client) => client.passed(unsent),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use exporter::logs::TlsNames;
 use plugins::pdk::{Client as ClientFacts, Exchange};
 use runtime::buffers::{Page, Piece};
 use runtime::clock::Deadline;
@@ -80,6 +81,7 @@ async fn open(core: &Core, port: &Port, mut accepted: Accepted) -> Option<Opened
         sni: None,
         connection: core.next_connection(),
         requests: 0,
+        tls: None,
     };
     let patience = core.settings.patience;
     let mut spoken_h2 = false;
@@ -108,6 +110,7 @@ async fn open(core: &Core, port: &Port, mut accepted: Accepted) -> Option<Opened
             deadline.disarm();
             let (reader, writer, greeting) = shaken.ok()?;
             facts.sni = greeting.server_name.map(Rc::from);
+            facts.tls = Some(TlsNames { version: greeting.version, cipher: greeting.cipher });
             spoken_h2 = greeting.http2;
             (WireReader::Tls(Box::new(reader)), WireWriter::Tls(writer))
         }

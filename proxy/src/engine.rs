@@ -3,10 +3,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use exporter::{Exporter, ExporterPlan};
+use plugins::pdk::meters::Meters;
 use plugins::pdk::{Lent, Node, Snapshot, Spec};
 use runtime::board::Board;
 use runtime::cores::{self, Cores, Listen, Plan};
@@ -53,6 +54,8 @@ pub struct Engine {
     tally: Arc<Tally>,
     registry: Arc<Registry>,
     upstream_tls: Arc<UpstreamTls>,
+    meters: Meters,
+    published_s: Arc<AtomicU64>,
     cores: usize,
 }
 
@@ -82,7 +85,18 @@ impl Engine {
         let tally = Arc::new(Tally::new(TALLY_SLOTS));
         let registry = Registry::new();
         let exporter = Arc::new(exporter);
-        Ok(Self { exporter, board, slots, tally, registry, upstream_tls, cores })
+        let (meters, published_s) = (Meters::new(cores), Arc::default());
+        Ok(Self {
+            exporter,
+            board,
+            slots,
+            tally,
+            registry,
+            upstream_tls,
+            meters,
+            published_s,
+            cores,
+        })
     }
 
     /// What the store tells of every change. `shown` is what the TLS ports of the proxy show.
@@ -91,7 +105,8 @@ impl Engine {
         let certificates = shown.map(|names| Configured::new(Arc::clone(names)));
         let registry = Arc::clone(&self.registry);
         let empty = Roadmap::empty(Arc::clone(&self.slots), Arc::clone(&self.upstream_tls));
-        let mut office = Office::new(board, exporter, registry, empty, certificates);
+        let published_s = Arc::clone(&self.published_s);
+        let mut office = Office::new(board, exporter, registry, published_s, empty, certificates);
         Watch {
             check: Box::new(|change, _| office::check(specs(), change)),
             publish: Box::new(move |tables, changes| office.publish(tables, changes)),
@@ -100,7 +115,12 @@ impl Engine {
 
     /// The endpoints that the plugins of these names bring along, for the Admin API.
     pub fn endpoints(&self, enabled: &[String]) -> Vec<OwnEndpoint> {
-        let lent = Lent { tally: Arc::clone(&self.tally), exporter: Arc::clone(&self.exporter) };
+        let lent = Lent {
+            tally: Arc::clone(&self.tally),
+            exporter: Arc::clone(&self.exporter),
+            meters: self.meters.clone(),
+            published_s: Arc::clone(&self.published_s),
+        };
         let specs =
             specs().iter().filter(|spec| enabled.iter().any(|name| name == spec.schema.name));
         let own = specs.flat_map(|spec| spec.endpoints).map(|endpoint| {
@@ -148,6 +168,7 @@ impl Engine {
             node: Arc::new(node),
             acceptors: certificates.map(|names| acceptors(settings, names)).transpose()?,
             counts: counts.clone(),
+            meters: self.meters.clone(),
         });
         let plan = Plan { count: self.cores, io, pin: true, listen };
         let cores = serve::start(&plan, &shared, own).map_err(|fault| fault.to_string())?;
@@ -243,6 +264,8 @@ impl Running {
     pub fn show(&self, gauges: &Gauges) {
         let exporter = Arc::clone(&self.exporter);
         gauges.show("events", move || node::events(&exporter.sums()));
+        let exporter = Arc::clone(&self.exporter);
+        gauges.show("destinations", move || node::destinations(&exporter.destinations()));
         let words = self.words();
         gauges.show("engine", move || words.clone().into());
         let board = Arc::clone(&self.board);

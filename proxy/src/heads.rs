@@ -217,8 +217,9 @@ pub fn lay_over(exchange: &mut Exchange) {
 
 /// Adds the gateway's own lines, after the plugins. `side` is on whose the answer was made.
 pub fn leave(core: &Core, exchange: &mut Exchange, side: Side) {
-    let times = &exchange.times;
     let now_us = clock::now_us();
+    exchange.times.left_us = now_us;
+    let times = &exchange.times;
     let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000;
     let asked_us = if times.upstream_started_us == 0 { now_us } else { times.upstream_started_us };
     let told_us = if times.upstream_answered_us == 0 { now_us } else { times.upstream_answered_us };

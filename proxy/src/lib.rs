@@ -26,6 +26,7 @@ pub mod migrate;
 pub mod names;
 pub mod node;
 pub mod office;
+pub mod past;
 pub mod ping;
 pub mod plan;
 pub mod pool;

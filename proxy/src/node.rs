@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use exporter::{Dropped, Sums};
+use exporter::{DestinationState, Dropped, Sums};
 use plugins::pdk::Spec;
 use serde_json::{Map, Value, json};
 use store::admin::{Balancers, Live, Node, NodeFacts};
@@ -179,6 +179,22 @@ pub fn events(sums: &Sums) -> Value {
         "bodies_left_out": sums.bodies_left_out,
         "rings_set_aside": sums.rings_set_aside,
     })
+}
+
+/// How destinations do, as `GET /status` shows them.
+#[must_use]
+pub fn destinations(states: &[DestinationState]) -> Value {
+    let shown = states.iter().map(|state| {
+        json!({
+            "to": state.label,
+            "queued": state.queued,
+            "bytes": state.bytes,
+            "delivered": state.delivered,
+            "failures": state.failures,
+            "last_error": state.last_error,
+        })
+    });
+    shown.collect()
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
 //! What the office does with every change: refuse it, or compile it and pin it to the board.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use exporter::{Destination, DestinationKind, Exporter};
-use plugins::pdk::{Config, Snapshot, Spec};
+use exporter::{Destination, Exporter};
+use plugins::pdk::{Config, Phase, Snapshot, Spec};
 use runtime::board::Board;
+use runtime::clock;
 use store::check::Faults;
 use store::snapshot::{Change, Tables};
 use store::value::Row;
 
 use crate::balance::registry::Registry;
 use crate::certificates::Configured;
+use crate::past::Past;
 use crate::roadmap::Roadmap;
 
 /// Entities whose rows the road compiles.
@@ -21,6 +24,8 @@ pub struct Office {
     board: Arc<Board<Snapshot>>,
     exporter: Arc<Exporter>,
     registry: Arc<Registry>,
+    past: Arc<Past>,
+    published_s: Arc<AtomicU64>,
     /// Whether the first snapshot was published.
     begun: bool,
     roadmap: Roadmap,
@@ -34,15 +39,28 @@ impl Office {
         board: Arc<Board<Snapshot>>,
         exporter: Arc<Exporter>,
         registry: Arc<Registry>,
+        published_s: Arc<AtomicU64>,
         empty: Roadmap,
         certificates: Option<Configured>,
     ) -> Self {
-        Self { board, exporter, registry, begun: false, roadmap: empty, certificates }
+        let past = Arc::new(Past::default());
+        exporter.show_rows(past.source());
+        Self {
+            board,
+            exporter,
+            registry,
+            past,
+            published_s,
+            begun: false,
+            roadmap: empty,
+            certificates,
+        }
     }
 
     /// Publishes a change; returns when every core will see it at its next request. The first call
     /// compiles every row.
     pub fn publish(&mut self, tables: Arc<Tables>, changes: &[Change]) {
+        self.past.note(&tables, changes);
         let all;
         let changes = if std::mem::replace(&mut self.begun, true) {
             changes
@@ -56,6 +74,7 @@ impl Office {
         self.roadmap = self.roadmap.with(&tables, changes);
         let roadmap = self.roadmap.clone();
         let number = tables.number();
+        self.published_s.store(clock::wall_us() / 1_000_000, Ordering::Relaxed);
         self.board.publish(Arc::new(Snapshot { number, tables, road: Box::new(roadmap) }));
     }
 
@@ -68,22 +87,35 @@ impl Office {
     /// The exporter knows a row's settings before a core can report under it.
     fn tell_exporter(&self, changes: &[Change]) {
         for change in changes.iter().filter(|change| change.entity.name == "plugins") {
-            let reports = |row: &&Arc<Row>| row.text("name") == Some("moesif");
-            match (change.before.as_ref().filter(reports), change.after.as_ref().filter(reports)) {
-                (_, Some(row)) if row.flag("enabled").unwrap_or(true) => {
-                    let destination = Destination {
-                        row_id: row.id(),
-                        version: row.version(),
-                        kind: DestinationKind::Moesif(Config::of(row).record().to_json()),
-                    };
+            let enabled = |row: &&Arc<Row>| row.flag("enabled").unwrap_or(true);
+            let after = change.after.as_ref().filter(enabled);
+            match after.and_then(|row| self.destination(row)) {
+                Some(destination) => {
                     if let Err(error) = self.exporter.configure(&destination) {
-                        log::error!("events of the plugin {} are not sent: {error}", row.id());
+                        let row_id = destination.row_id;
+                        log::error!("events of the plugin {row_id} are not sent: {error}");
                     }
                 }
-                (Some(row), _) | (None, Some(row)) => self.exporter.forget(row.id()),
-                (None, None) => {}
+                None => {
+                    if let Some(row) = change.before.as_ref().or(change.after.as_ref()) {
+                        self.exporter.forget(row.id());
+                    }
+                }
             }
         }
+    }
+
+    /// Where a row's reports go, if its plugin makes any.
+    fn destination(&self, row: &Row) -> Option<Destination> {
+        let slots = &self.roadmap.slots;
+        let spec = slots.spec(slots.find(row.text("name")?)?)?;
+        if !spec.has(Phase::Log) {
+            return None;
+        }
+        // A fault is said when the row is compiled for the road.
+        let prepared = (spec.prepare)(&Config::of(row)).ok()?;
+        let kind = prepared.destination()?.clone();
+        Some(Destination { row_id: row.id(), version: row.version(), kind })
     }
 }
 

@@ -12,6 +12,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use plugins::pdk::logging;
 use plugins::pdk::{Answer, BodyState, Exchange, Origin, Outcome, Phase, ResponseBody, Step};
 use runtime::buffers::Piece;
 use runtime::http::head::Fields;
@@ -203,8 +204,8 @@ async fn respond(
     client.head(&exchange.request, &exchange.response, length);
     let relayed = relay(client, exchange, walk, &mut source).await;
     // The report is in the ring before the client can see the end of the answer.
-    let unsent = relayed.as_ref().map_or(0, |last| last.len() as u64);
-    log(core, exchange, walk, client.sent_bytes() + unsent);
+    let unsent = relayed.as_ref().map_or(0, |last| last.len());
+    log(core, client, exchange, walk, unsent);
     let ended = match relayed {
         Ok(last) => end(client, last, source.take_trailers()).await,
         Err(fault) => {
@@ -274,12 +275,17 @@ async fn next(client: &mut Client, answered: &mut Answered) -> Result<Option<Pie
     .await
 }
 
-/// The log phase, and the access log.
-fn log(core: &Core, exchange: &mut Exchange, walk: &Walk, sent_bytes: u64) {
+/// The log phase, one record for all log plugins, and the access log. So many bytes of the body are
+/// still to be sent.
+fn log(core: &Core, client: &Client, exchange: &mut Exchange, walk: &Walk, unsent: usize) {
+    exchange.passed = client.passed(unsent);
     for plugin in walk.iter().filter_map(|instance| instance.in_phase(Phase::Log)) {
         plugin.log(exchange);
     }
-    core.log_access(exchange, sent_bytes);
+    if !exchange.logged_to.is_empty() {
+        logging::commit(exchange);
+    }
+    core.log_access(exchange, client.sent_bytes() + unsent as u64);
 }
 
 /// The upstream agreed to another protocol: its answer goes to the client, then bytes both ways.
@@ -297,7 +303,7 @@ async fn upgrade(
     }
     heads::leave(core, exchange, Side::Upstream);
     client.upgrade(&exchange.response);
-    log(core, exchange, walk, 0);
+    log(core, client, exchange, walk, 0);
     client.flush().await?;
     let Some((upstream, silent_ms)) = answered.into_tunnel() else { return Ok(()) };
     crate::tunnel::run(client, upstream, silent_ms).await

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use exporter::Exporter;
+use plugins::pdk::meters::Meters;
 use plugins::pdk::{Kit, Node, Snapshot};
 use runtime::board::Board;
 use runtime::cores::{self, Cores, Listen, Plan, StartFault};
@@ -37,6 +38,8 @@ pub struct Shared {
     pub acceptors: Option<(Acceptor, Acceptor)>,
     /// One for each core.
     pub counts: Vec<Arc<Counts>>,
+    /// Counts of exchanges, a table for each core.
+    pub meters: Meters,
 }
 
 /// What one core alone gets.
@@ -93,6 +96,11 @@ fn core(handle: &cores::Core, shared: &Shared, own: Own) -> Core {
         shared.settings.capture_bytes_max,
     )
     .believing(shared.settings.trust.nets.is_empty());
+    let table = shared.meters.table(number).cloned();
+    let kit = match table {
+        Some(table) => kit.counting_in(table),
+        None => kit,
+    };
     Core::new(Parts {
         kit: Rc::new(kit),
         settings: Arc::clone(&shared.settings),

@@ -69,7 +69,11 @@ pub async fn ask(
     loop {
         let aim = aims.next(exchange, fault.take())?;
         let lease = aims.lease(&aim);
-        let failed = match one_try(core, planned, client, exchange, &aim).await {
+        exchange.begin_try(aim.address, 0);
+        let tried = one_try(core, planned, client, exchange, &aim).await;
+        let status = tried.as_ref().err().map(|fault| fault.what.answer().0);
+        exchange.end_try(status.unwrap_or(exchange.response.status), status.is_some());
+        let failed = match tried {
             Ok(answered) => {
                 aims.answered(&aim, exchange);
                 *held = lease;

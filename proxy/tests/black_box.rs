@@ -12,6 +12,8 @@ mod echo;
 mod gateway;
 #[path = "black_box/http.rs"]
 mod http;
+#[path = "black_box/sinks.rs"]
+mod sinks;
 
 #[path = "black_box/arrival.rs"]
 mod arrival;
@@ -21,6 +23,8 @@ mod certificates;
 mod events;
 #[path = "black_box/limits.rs"]
 mod limits;
+#[path = "black_box/logs.rs"]
+mod logs;
 #[path = "black_box/moesif.rs"]
 mod moesif;
 #[path = "black_box/not_built.rs"]

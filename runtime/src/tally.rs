@@ -126,6 +126,11 @@ impl Tally {
             .unwrap_or(0)
     }
 
+    /// Bytes of the table.
+    pub fn bytes(&self) -> usize {
+        self.cells.len() * size_of::<Cell>()
+    }
+
     /// How many reservations found no room.
     pub fn full(&self) -> u64 {
         self.full.load(Ordering::Relaxed)

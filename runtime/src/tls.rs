@@ -44,6 +44,8 @@ pub struct Greeting {
     pub server_name: Option<String>,
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'static str,
+    /// The cipher, by OpenSSL's name.
+    pub cipher: &'static str,
     /// The certificates that the peer showed, its own first, in DER.
     pub peer_chain: Vec<Vec<u8>>,
 }
@@ -397,7 +399,25 @@ fn greeting(tls: &Connection) -> Greeting {
         http2: tls.alpn_protocol() == Some(settings::ALPN_H2),
         server_name,
         version,
+        cipher: tls.negotiated_cipher_suite().map_or("", |suite| cipher(suite.suite())),
         peer_chain: chain.iter().map(|certificate| certificate.to_vec()).collect(),
+    }
+}
+
+/// OpenSSL's names of the suites that this build has.
+const fn cipher(suite: rustls::CipherSuite) -> &'static str {
+    use rustls::CipherSuite as Suite;
+    match suite {
+        Suite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        Suite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        Suite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
+        Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
+        Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-ECDSA-CHACHA20-POLY1305",
+        Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
+        Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
+        Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
+        _ => "",
     }
 }
 

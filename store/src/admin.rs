@@ -29,7 +29,8 @@ mod targets;
 
 pub use call::{Call, Method};
 pub use health::{
-    AddressHealth, Balancers, HealthMark, ReadHealth, TakeMark, TargetHealth, UpstreamHealth,
+    AddressHealth, Balancers, HealthMark, ReadHealth, TakeMark, TargetHealth, TargetState,
+    UpstreamHealth,
 };
 pub use node::{KONG_VERSION, Live, LogLevel, Node, NodeFacts};
 pub use own::{AnswerOwn, Asked, OwnEndpoint};

@@ -11,48 +11,48 @@ pub(super) const TEXTS: usize = 7;
 const ABSENT: u32 = u32::MAX;
 
 /// Takes a record's bytes twice: first only to learn the length.
-pub(super) enum Writer<'w, 'r> {
+pub(crate) enum Writer<'w, 'r> {
     Measure(usize),
     Slot(&'w mut Slot<'r>),
 }
 
 impl Writer<'_, '_> {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Measure(len) => *len,
             Self::Slot(_) => 0,
         }
     }
 
-    pub(super) fn put(&mut self, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
         match self {
             Self::Measure(len) => *len += bytes.len(),
             Self::Slot(slot) => slot.write(bytes),
         }
     }
 
-    pub(super) fn u8(&mut self, value: u8) {
+    pub(crate) fn u8(&mut self, value: u8) {
         self.put(&[value]);
     }
 
-    pub(super) fn u16(&mut self, value: u16) {
+    pub(crate) fn u16(&mut self, value: u16) {
         self.put(&value.to_le_bytes());
     }
 
-    pub(super) fn u32(&mut self, value: u32) {
+    pub(crate) fn u32(&mut self, value: u32) {
         self.put(&value.to_le_bytes());
     }
 
-    pub(super) fn u64(&mut self, value: u64) {
+    pub(crate) fn u64(&mut self, value: u64) {
         self.put(&value.to_le_bytes());
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.u32(bytes.len() as u32);
         self.put(bytes);
     }
 
-    pub(super) fn text(&mut self, text: Option<&str>) {
+    pub(crate) fn text(&mut self, text: Option<&str>) {
         match text {
             Some(text) => self.bytes(text.as_bytes()),
             None => self.u32(ABSENT),
@@ -60,7 +60,7 @@ impl Writer<'_, '_> {
     }
 
     /// Header lines, their whole length first, so that a reader can step over them.
-    pub(super) fn lines(&mut self, sources: &[Lines<'_>]) {
+    pub(crate) fn lines(&mut self, sources: &[Lines<'_>]) {
         let mut len = 0;
         let mut count = 0_u32;
         for lines in sources {
@@ -295,7 +295,7 @@ fn rows(from: &mut Cursor<'_>, len: usize) -> Result<Rows, RecordFault> {
     Ok(rows)
 }
 
-fn ip(bytes: &[u8]) -> Result<IpAddr, RecordFault> {
+pub(crate) fn ip(bytes: &[u8]) -> Result<IpAddr, RecordFault> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
         .map_err(|_| RecordFault::Malformed)
@@ -310,50 +310,54 @@ fn route_hosts<'a>(from: &mut Cursor<'a>) -> Result<Option<Vec<&'a [u8]>>, Recor
 }
 
 /// The unread rest of a record.
-struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
     fn take(&mut self, len: usize) -> Result<&'a [u8], RecordFault> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(RecordFault::Malformed)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordFault> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordFault> {
         self.take(N)?.try_into().map_err(|_| RecordFault::Malformed)
     }
 
-    fn u8(&mut self) -> Result<u8, RecordFault> {
+    pub(crate) fn u8(&mut self) -> Result<u8, RecordFault> {
         self.array().map(u8::from_le_bytes)
     }
 
-    fn u16(&mut self) -> Result<u16, RecordFault> {
+    pub(crate) fn u16(&mut self) -> Result<u16, RecordFault> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, RecordFault> {
+    pub(crate) fn u32(&mut self) -> Result<u32, RecordFault> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, RecordFault> {
+    pub(crate) fn u64(&mut self) -> Result<u64, RecordFault> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], RecordFault> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], RecordFault> {
         let len = self.u32()?;
         self.take(len as usize)
     }
 
-    fn text(&mut self) -> Result<Option<&'a [u8]>, RecordFault> {
+    pub(crate) fn text(&mut self) -> Result<Option<&'a [u8]>, RecordFault> {
         match self.u32()? {
             ABSENT => Ok(None),
             len => self.take(len as usize).map(Some),
         }
     }
 
-    fn lines(&mut self) -> Result<LineBytes<'a>, RecordFault> {
+    pub(crate) fn lines(&mut self) -> Result<LineBytes<'a>, RecordFault> {
         let (count, len) = (self.u32()?, self.u32()?);
         let lines = LineBytes { bytes: self.take(len as usize)?, count };
         match lines.iter().count() == count as usize {

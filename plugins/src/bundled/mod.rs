@@ -14,18 +14,23 @@ pub mod basic_auth;
 pub mod bot_detection;
 pub mod correlation_id;
 pub mod cors;
+pub mod datadog;
+pub mod file_log;
 pub mod grpc_gateway;
 pub mod grpc_web;
 pub mod hmac_auth;
+pub mod http_log;
 pub mod ip_restriction;
 pub mod jwt;
 pub mod key_auth;
 pub mod ldap_auth;
+pub mod loggly;
 pub mod moesif;
 pub mod oauth2;
 pub mod opentelemetry;
 pub mod post_function;
 pub mod pre_function;
+pub mod prometheus;
 pub mod rate_limiting;
 pub mod redirect;
 pub mod request_size_limiting;
@@ -35,6 +40,10 @@ pub mod response_ratelimiting;
 pub mod response_transformer;
 pub mod session;
 pub mod standard_webhooks;
+pub mod statsd;
+pub mod syslog;
+pub mod tcp_log;
+pub mod udp_log;
 pub mod zipkin;
 
 use crate::pdk::Spec;
@@ -56,18 +65,23 @@ pub static ALL: &[&Spec] = &[
     &bot_detection::PLUGIN,
     &correlation_id::PLUGIN,
     &cors::PLUGIN,
+    &datadog::PLUGIN,
+    &file_log::PLUGIN,
     &grpc_gateway::PLUGIN,
     &grpc_web::PLUGIN,
     &hmac_auth::PLUGIN,
+    &http_log::PLUGIN,
     &ip_restriction::PLUGIN,
     &jwt::PLUGIN,
     &key_auth::PLUGIN,
     &ldap_auth::PLUGIN,
+    &loggly::PLUGIN,
     &moesif::PLUGIN,
     &oauth2::PLUGIN,
     &opentelemetry::PLUGIN,
     &post_function::PLUGIN,
     &pre_function::PLUGIN,
+    &prometheus::PLUGIN,
     &rate_limiting::PLUGIN,
     &redirect::PLUGIN,
     &request_size_limiting::PLUGIN,
@@ -77,5 +91,9 @@ pub static ALL: &[&Spec] = &[
     &response_transformer::PLUGIN,
     &session::PLUGIN,
     &standard_webhooks::PLUGIN,
+    &statsd::PLUGIN,
+    &syslog::PLUGIN,
+    &tcp_log::PLUGIN,
+    &udp_log::PLUGIN,
     &zipkin::PLUGIN,
 ];

@@ -9,6 +9,7 @@ mod govern;
 mod schema;
 mod shown;
 
+use exporter::DestinationKind;
 use exporter::event::{
     Body, BodyState, Consumer, Credential, Direction, Lines, Report, RowRef, Scheme,
 };
@@ -48,7 +49,8 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
     let response_bytes_max = limit("disable_capture_response_body", "response_max_body_size_limit");
     let disable_transaction_id = settings.disable_transaction_id;
     let settings = Arc::new(settings);
-    Ok(Prepared::new(move || {
+    let destination = DestinationKind::Moesif(config.record().to_json());
+    let prepared = Prepared::new(move || {
         Box::new(Moesif {
             row,
             request_bytes_max,
@@ -56,7 +58,8 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
             disable_transaction_id,
             judge: Judge::new(Arc::clone(&settings)),
         })
-    }))
+    });
+    Ok(prepared.reporting_to(destination))
 }
 
 struct Moesif {

@@ -1,10 +1,13 @@
 //! Endpoints of the Admin API that a plugin brings along.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use exporter::Exporter;
 use runtime::tally::Tally;
 use store::admin::{Method, Reply};
+
+use super::meters::Meters;
 
 pub use store::admin::Asked;
 
@@ -52,4 +55,8 @@ pub struct Lent {
     pub tally: Arc<Tally>,
     /// Where events leave.
     pub exporter: Arc<Exporter>,
+    /// What the cores count of exchanges.
+    pub meters: Meters,
+    /// When the newest configuration was published: Unix time in seconds, 0 before the first.
+    pub published_s: Arc<AtomicU64>,
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use exporter::logs::{RowKey, TRIES_MAX, TlsNames, Try};
 use runtime::buffers::Piece;
 use runtime::clock;
 use runtime::http::head::{Fields, Request, Response};
@@ -13,6 +14,7 @@ use store::snapshot::Tables;
 use store::value::Row;
 use uuid::Uuid;
 
+use super::logging::Passed;
 use super::{Captures, Kit, Notes};
 
 /// All configuration at one moment, as the board carries it to the cores.
@@ -91,6 +93,8 @@ pub struct Client {
     pub connection: u64,
     /// How many requests the connection has carried, this one counted.
     pub requests: u64,
+    /// What the TLS handshake agreed on, for logs.
+    pub tls: Option<TlsNames<'static>>,
 }
 
 /// The route and the service that a request was matched to; both absent on a 404.
@@ -261,6 +265,8 @@ pub struct Times {
     pub upstream_started_us: u64,
     /// When the upstream's head was there, monotonic; 0 if it never was.
     pub upstream_answered_us: u64,
+    /// When the head of the answer was finished, monotonic.
+    pub left_us: u64,
 }
 
 /// What the plugin that reports has decided about an exchange's event.
@@ -327,6 +333,12 @@ pub struct Exchange {
     pub reported_access: bool,
     /// What that plugin has decided about the event.
     pub reporting: Reporting,
+    /// What was tried with the upstream, for logs; at most [`TRIES_MAX`].
+    pub tries: SmallVec<[Try; 2]>,
+    /// What passed on the client's connection; known in the log phase.
+    pub passed: Passed,
+    /// The rows of log plugins that want this exchange; see [`super::logging`].
+    pub logged_to: SmallVec<[RowKey; 4]>,
     event_id: Option<[u8; 16]>,
 }
 
@@ -359,6 +371,9 @@ impl Exchange {
             log_values: Vec::new(),
             reported_access: false,
             reporting: Reporting::default(),
+            tries: SmallVec::new(),
+            passed: Passed::default(),
+            logged_to: SmallVec::new(),
             event_id: None,
         }
     }
@@ -390,7 +405,27 @@ impl Exchange {
         self.log_values.clear();
         self.reported_access = false;
         self.reporting = Reporting::default();
+        self.tries.clear();
+        self.passed = Passed::default();
+        self.logged_to.clear();
         self.event_id = None;
+    }
+
+    /// Notes that an address of the upstream is tried now; `chosen_us` is how long choosing took.
+    pub fn begin_try(&mut self, address: SocketAddr, chosen_us: u32) {
+        if self.tries.len() >= TRIES_MAX {
+            return;
+        }
+        let started_us = self.ended_wall_us();
+        self.tries.push(Try { started_us, chosen_us, address, status: 0, failed: false });
+    }
+
+    /// Notes how the newest try ended: with the upstream's status, or the one that its failure
+    /// stands for.
+    pub fn end_try(&mut self, status: u16, failed: bool) {
+        if let Some(newest) = self.tries.last_mut() {
+            (newest.status, newest.failed) = (status, failed);
+        }
     }
 
     /// The unique id of this exchange's event: a random UUID, version 4. Made by the gateway when

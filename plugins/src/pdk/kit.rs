@@ -8,6 +8,8 @@ use runtime::board::{Board, View};
 use runtime::ring::Producer;
 use runtime::tally::Tally;
 
+use super::meters::{Counters, Table};
+
 /// Who this node is, for plugins that say so in an answer.
 #[derive(Debug, Default)]
 pub struct Node {
@@ -29,6 +31,8 @@ pub struct Kit {
     pub remotes: View<Remotes>,
     /// Whether every peer may say whom it speaks for in a report: no `trusted_ips` are set.
     pub believes_everybody: bool,
+    /// Counts of exchanges, for scrapes.
+    pub counters: Counters,
     capture_bytes: Cell<usize>,
     capture_bytes_max: usize,
     captures_refused: Cell<u64>,
@@ -49,6 +53,7 @@ impl Kit {
             node,
             remotes: Board::view(remotes),
             believes_everybody: true,
+            counters: Counters::new(Arc::new(Table::new(0))),
             capture_bytes: Cell::new(0),
             capture_bytes_max,
             captures_refused: Cell::new(0),
@@ -59,6 +64,13 @@ impl Kit {
     #[must_use]
     pub fn believing(self, everybody: bool) -> Self {
         Self { believes_everybody: everybody, ..self }
+    }
+
+    /// With a table for counts of exchanges.
+    #[must_use]
+    pub fn counting_in(mut self, table: Arc<Table>) -> Self {
+        self.counters = Counters::new(table);
+        self
     }
 
     /// Takes bytes out of the core's budget for captured bodies; counts a refusal.

@@ -12,9 +12,10 @@ use runtime::tally::Tally;
 use store::schema::Catalogue;
 use store::snapshot::Tables;
 
+use super::meters::Table;
 use super::{
-    AnswerBody, BodyState, Client, Config, Exchange, Kit, Node, Outcome, Plugin, Scheme, Snapshot,
-    Spec, Step,
+    AnswerBody, BodyState, Client, Config, Exchange, Kit, Node, Outcome, Plugin, Prepared, Scheme,
+    Snapshot, Spec, Step,
 };
 
 /// A plugin, its configuration, and the rows around it.
@@ -25,8 +26,11 @@ pub struct Script {
     tables: Tables,
     kit: Rc<Kit>,
     remotes: Arc<Board<Remotes>>,
+    meters: Arc<Table>,
 }
 
+/// Series that a scripted core has room for.
+const SERIES: usize = 64;
 /// Counters that a scripted node has.
 const TALLY_SLOTS: usize = 1_024;
 
@@ -37,8 +41,10 @@ impl Script {
         let tally = Arc::new(Tally::new(TALLY_SLOTS));
         let remotes = Arc::new(Board::new(Arc::new(Remotes::default())));
         let kit = Kit::new(tally, None, Arc::new(Node::default()), &remotes, 1 << 20);
+        let meters = Arc::new(Table::new(SERIES));
+        let kit = kit.counting_in(Arc::clone(&meters));
         let tables = Tables::new(&catalogue);
-        Self { spec, tables, catalogue, config, kit: Rc::new(kit), remotes }
+        Self { spec, tables, catalogue, config, kit: Rc::new(kit), remotes, meters }
     }
 
     /// What Moesif says about its applications, from the next exchange on.
@@ -49,6 +55,19 @@ impl Script {
     /// Where events go: the reading end of the core's ring.
     pub fn with_ring(&self, producer: runtime::ring::Producer) {
         *self.kit.ring.borrow_mut() = Some(producer);
+    }
+
+    /// What was counted of exchanges.
+    pub fn meters(&self) -> &Table {
+        &self.meters
+    }
+
+    /// The plugin's configuration, made ready.
+    ///
+    /// # Errors
+    /// What the Admin API would say.
+    pub fn prepared(&self) -> Result<Prepared, String> {
+        prepared(self.spec, &self.catalogue, &self.config)
     }
 
     /// With one more row.
@@ -67,7 +86,7 @@ impl Script {
     /// When the configuration is refused; see `fault`.
     pub fn plugin(&self) -> Box<dyn Plugin> {
         match prepared(self.spec, &self.catalogue, &self.config) {
-            Ok(plugin) => plugin,
+            Ok(prepared) => prepared.instance(),
             Err(fault) => unreachable!("the configuration is refused: {fault}"),
         }
     }
@@ -88,6 +107,7 @@ impl Script {
             sni: None,
             connection: 1,
             requests: 1,
+            tls: None,
         };
         let mut exchange = Exchange::new(Rc::clone(&self.kit), Rc::new(Arc::new(snapshot)), client);
         exchange.request.version = Version::H11;
@@ -127,13 +147,10 @@ fn prepared(
     spec: &'static Spec,
     catalogue: &Arc<Catalogue>,
     config: &serde_json::Value,
-) -> Result<Box<dyn Plugin>, String> {
+) -> Result<Prepared, String> {
     let input = serde_json::json!({ "name": spec.schema.name, "config": config });
     let row = store::script::row(catalogue, "plugins", &input)?;
-    match (spec.prepare)(&Config::of(&row)) {
-        Ok(prepared) => Ok(prepared.instance()),
-        Err(fault) => Err(fault.message),
-    }
+    (spec.prepare)(&Config::of(&row)).map_err(|fault| fault.message)
 }
 
 /// Header lines as text.

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 
+use plugins::pdk::logging::Passed;
 use runtime::buffers::{Pages, Piece};
 use runtime::clock::Deadline;
 use runtime::http::body::{self, Decoder, Framing};
@@ -38,6 +39,10 @@ pub struct H1 {
     queued: Pages,
     queued_bytes: usize,
     sent_bytes: u64,
+    /// Bytes on the wire: of the request so far, and of the answer beside its body.
+    received_bytes: u64,
+    frame_bytes: u64,
+    told_length: Option<u64>,
     chunked: bool,
     /// The client sent HEAD, whatever the upstream is sent.
     asks_head: bool,
@@ -63,6 +68,9 @@ impl H1 {
             queued: Pages::new(),
             queued_bytes: 0,
             sent_bytes: 0,
+            received_bytes: 0,
+            frame_bytes: 0,
+            told_length: None,
             chunked: false,
             asks_head: false,
             bodiless: false,
@@ -109,15 +117,22 @@ impl H1 {
     /// See `HeadEnd`; a missed deadline is a broken connection.
     pub async fn request(&mut self, request: &mut Request) -> Result<(), HeadEnd> {
         self.deadline.arm(self.patience.client_header_ms);
-        let limits = &self.limits;
-        let read = self.inbox.head(|bytes| head::parse_request(bytes, limits, request)).await;
+        let (limits, mut head_bytes) = (&self.limits, 0);
+        let parse = |bytes: &[u8]| {
+            let used = head::parse_request(bytes, limits, request)?;
+            head_bytes = used.unwrap_or(0) as u64;
+            Ok(used)
+        };
+        let read = self.inbox.head(parse).await;
         self.deadline.disarm();
         self.begin(Framing::None);
         self.asks_head = request.method() == "HEAD";
+        self.received_bytes = head_bytes;
         read?;
         let framing = body::request_framing(request).map_err(HeadEnd::Fault)?;
         self.begin(framing);
         self.asks_head = request.method() == "HEAD";
+        self.received_bytes = head_bytes;
         self.persist = write::persists(request.version, &request.fields);
         self.expects_continue = request.version == Version::H11
             && request
@@ -134,6 +149,9 @@ impl H1 {
         self.body_bytes = 0;
         self.expects_continue = false;
         self.sent_bytes = 0;
+        self.received_bytes = 0;
+        self.frame_bytes = 0;
+        self.told_length = None;
         self.chunked = false;
         self.asks_head = false;
         self.bodiless = false;
@@ -173,6 +191,7 @@ impl H1 {
                 ClientFault::Framing(fault)
             })?;
             self.body_done = step.done;
+            self.received_bytes += step.used as u64;
             let piece = self.inbox.ready().slice(step.piece);
             let _used = self.inbox.take(step.used);
             if !piece.is_empty() {
@@ -197,6 +216,7 @@ impl H1 {
         while !self.body_done && !self.inbox.ready().is_empty() {
             let Ok(step) = self.decoder.step(self.inbox.ready()) else { return };
             self.body_done = step.done;
+            self.received_bytes += step.used as u64;
             let _used = self.inbox.take(step.used);
         }
     }
@@ -214,6 +234,7 @@ impl H1 {
         match length {
             Length::Known(_) if status == 204 => {}
             Length::Known(bytes) => {
+                self.told_length = Some(bytes);
                 write::line_number(&mut line, "Content-Length", bytes);
             }
             Length::Nothing => {
@@ -232,6 +253,7 @@ impl H1 {
             (false, _) => b"Connection: close\r\n\r\n",
         };
         line.extend_from_slice(connection);
+        self.frame_bytes += line.len() as u64;
         self.queue_line(line);
     }
 
@@ -241,6 +263,7 @@ impl H1 {
         write::status_line(&mut line, response.status, response.reason());
         write::fields(&mut line, &response.fields);
         line.extend_from_slice(write::HEAD_END);
+        self.frame_bytes += line.len() as u64;
         self.queue_line(line);
     }
 
@@ -262,6 +285,7 @@ impl H1 {
         if self.chunked {
             let mut line = lent_line();
             write::chunk_head(&mut line, piece.len());
+            self.frame_bytes += line.len() as u64 + 2;
             self.queue_line(line);
             self.queue(piece);
             self.queue(Piece::from_static(b"\r\n"));
@@ -308,6 +332,25 @@ impl H1 {
 
     pub(super) fn sent_bytes(&self) -> u64 {
         self.sent_bytes
+    }
+
+    pub(super) fn passed(&self, unsent: usize) -> Passed {
+        let unsent = if self.bodiless { 0 } else { unsent };
+        let mut frame_bytes = self.frame_bytes;
+        if self.chunked {
+            let mut line = lent_line();
+            write::chunk_head(&mut line, unsent);
+            frame_bytes += line.len() as u64 + if unsent > 0 { 2 } else { 0 };
+            frame_bytes += write::LAST_CHUNK.len() as u64;
+            LINE.set(line);
+        }
+        Passed {
+            received_bytes: self.received_bytes,
+            sent_bytes: frame_bytes + self.sent_bytes + unsent as u64,
+            content_length: self.told_length,
+            chunked: self.chunked,
+            keep_alive: self.persist,
+        }
     }
 
     /// Whether the next request may follow.

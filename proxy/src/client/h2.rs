@@ -2,6 +2,7 @@
 
 use std::io;
 
+use plugins::pdk::logging::Passed;
 use runtime::buffers::Piece;
 use runtime::clock;
 use runtime::http::body::Framing;
@@ -23,6 +24,10 @@ pub struct H2 {
     bodiless: bool,
     ended: bool,
     sent_bytes: u64,
+    /// What stands in the heads, uncompressed: the wire's own measure is the library's secret.
+    request_head_bytes: u64,
+    response_head_bytes: u64,
+    told_length: Option<u64>,
 }
 
 /// The body of a request, as it comes.
@@ -62,6 +67,7 @@ impl H2 {
         patience: Patience,
     ) -> (Self, Option<HeadFault>) {
         *request = stream.request;
+        let request_head_bytes = bytes_of(&request.fields) + request.target().len() as u64;
         let client = Self {
             upload: Some(Upload {
                 body: stream.body,
@@ -76,6 +82,9 @@ impl H2 {
             bodiless: false,
             ended: false,
             sent_bytes: 0,
+            request_head_bytes,
+            response_head_bytes: 0,
+            told_length: None,
         };
         (client, stream.fault)
     }
@@ -119,7 +128,9 @@ impl H2 {
             && response.status != 204
         {
             response.fields.set("content-length", itoa::Buffer::new().format(bytes));
+            self.told_length = Some(bytes);
         }
+        self.response_head_bytes = bytes_of(&response.fields);
         self.ended = self.bodiless || matches!(length, Length::Known(0) | Length::Nothing);
         if self.reply.head(&response, self.ended).is_err() {
             self.ended = true;
@@ -155,6 +166,22 @@ impl H2 {
     pub(super) fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }
+
+    pub(super) fn passed(&self, unsent: usize) -> Passed {
+        let unsent = if self.bodiless { 0 } else { unsent as u64 };
+        Passed {
+            received_bytes: self.request_head_bytes + self.body_bytes(),
+            sent_bytes: self.response_head_bytes + self.sent_bytes + unsent,
+            content_length: self.told_length,
+            chunked: false,
+            keep_alive: true,
+        }
+    }
+}
+
+/// Bytes of names and values.
+fn bytes_of(fields: &Fields) -> u64 {
+    fields.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
 }
 
 fn gone(fault: Fault) -> ClientFault {

@@ -157,6 +157,49 @@ fn target_json(
     })
 }
 
+/// One address of one target, in the words of `kong_upstream_target_health`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TargetState {
+    /// The upstream's name.
+    pub upstream: String,
+    /// The target, as the row has it.
+    pub target: String,
+    /// `ip:port`; empty where the target has no address.
+    pub address: String,
+    /// `healthchecks_off`, `healthy`, `unhealthy` or `dns_error`.
+    pub state: &'static str,
+}
+
+/// How the addresses of all upstreams do.
+pub(super) fn states(tables: &Tables, read: &mut ReadHealth) -> Vec<TargetState> {
+    let mut states = Vec::new();
+    for upstream in tables.all("upstreams") {
+        let Some(health) = read(upstream, tables) else { continue };
+        let is_watched = is_watched(upstream);
+        let name = upstream.text("name").unwrap_or_default();
+        let one = |target: &TargetHealth, address: String, state| TargetState {
+            upstream: name.to_owned(),
+            target: target.target.clone(),
+            address,
+            state,
+        };
+        for target in &health.targets {
+            if target.addresses.is_empty() {
+                states.push(one(target, String::new(), "dns_error"));
+            }
+            for address in &target.addresses {
+                let state = match (is_watched, address.healthy) {
+                    (false, _) => "healthchecks_off",
+                    (true, true) => "healthy",
+                    (true, false) => "unhealthy",
+                };
+                states.push(one(target, format!("{}:{}", address.ip, address.port), state));
+            }
+        }
+    }
+    states
+}
+
 /// Adds `health` and `data` to a target as clients see it.
 pub(super) fn of_target(
     upstream: &Row,

@@ -1,16 +1,17 @@
 //! Endpoints that plugins bring along, such as `/proxy-cache/{cache_key}` and `/metrics`.
 
 use super::body::Sent;
+use super::health::{self, ReadHealth, TargetState};
 use super::node::{Live, Node};
 use super::place::Hit;
 use super::{Call, Method, Reply};
 use crate::actor::Working;
 use crate::snapshot::Tables;
 use serde_json::{Map, Value as Json};
+use std::cell::RefCell;
 use uuid::Uuid;
 
 /// One call to such an endpoint.
-#[derive(Debug)]
 pub struct Asked<'a> {
     /// One of the endpoint's methods; HEAD is asked as GET.
     pub method: Method,
@@ -28,6 +29,14 @@ pub struct Asked<'a> {
     pub node_id: Uuid,
     /// What moves on this node.
     pub live: Live,
+    health: RefCell<&'a mut ReadHealth>,
+}
+
+impl Asked<'_> {
+    /// How the targets of all upstreams do, one by one.
+    pub fn target_states(&self) -> Vec<TargetState> {
+        health::states(self.tables, &mut self.health.borrow_mut())
+    }
 }
 
 /// Answers a call. Runs on the store's thread: it must not block.
@@ -57,6 +66,7 @@ pub(super) fn answer(
 ) -> Reply {
     let live = (node.live)();
     let node_id = node.facts.node_id;
+    let health = RefCell::new(&mut node.balancers.health);
     let Some(endpoint) = node.endpoints.get_mut(place) else { return Reply::not_found() };
     let asked = Asked {
         method,
@@ -67,6 +77,7 @@ pub(super) fn answer(
         now_s: store.now_s(),
         node_id,
         live,
+        health,
     };
     (endpoint.answer)(&asked)
 }

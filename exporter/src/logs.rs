@@ -1,0 +1,324 @@
+//! Log entries: what http-log, file-log, syslog and their kind send to third parties.
+//!
+//! ```text
+//!   ring ─► record ─► document or lines ─► a bounded queue per destination ─► a thread ─► sink
+//! ```
+//! Entries wait in memory, not in the journal: they carry what the client sent (keys in headers
+//! and queries), and nothing unmasked is ever written to a disk that the operator did not name. So
+//! a kill costs the entries that wait, as it does in Kong; an orderly end sends them first, within
+//! [`LAST_MS`]. What a dead process left in its rings is counted and given up, because the rows
+//! that it names are gone. Everything else is as with events: bounded, tried again, and every entry
+//! is counted (received = delivered + queued + dropped). A destination that is down, slow or
+//! closing holds up nobody else: it has a queue and threads of its own.
+
+mod couriers;
+mod document;
+mod entry;
+mod fields;
+mod metrics;
+pub mod queue;
+mod record;
+mod report;
+mod rows;
+mod settings;
+
+pub use fields::Field;
+pub use metrics::{Datadog, Metric, Statsd, TagStyle};
+pub use queue::Terms;
+pub use report::{Latencies, LogReport, ROWS_MAX, RowKey, TRIES_MAX, TlsNames, Try};
+pub use rows::{RowKind, RowSource, Workspace};
+pub use settings::{
+    FilePlan, Form, HttpPlan, LogDestination, LogSettings, Severities, TcpPlan, UdpPlan, Way,
+};
+
+pub(crate) use record::LogRecord;
+
+use crate::drain::DestinationState;
+use crate::intake::Tally;
+use crate::losses::{Entries, Ledger, Loss};
+use crate::registry::SETTINGS_MAX;
+use crate::sinks::LogSink;
+use couriers::{Couriers, Finished, Job};
+use entry::{Sender, entry};
+use queue::{Queue, Settled};
+use rows::Kept;
+use runtime::clock;
+use runtime::ring::Bell;
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use uuid::Uuid;
+
+/// How long the end of the process waits for entries to leave, where nothing else holds it longer.
+pub(crate) const LAST_MS: u64 = 500;
+/// Most bytes that wait for all destinations together; above it a new entry is dropped.
+const BYTES_MAX: usize = 256 << 20;
+/// A lane that no row asks for is given up after so long without an entry.
+const IDLE_MS: u64 = 60_000;
+
+/// What the program has made known: settings of rows, and where rows are looked up. Shared by the
+/// program and the exporter's thread.
+#[derive(Default)]
+pub(crate) struct LogBook {
+    known: Mutex<Known>,
+    pub(crate) rows: OnceLock<RowSource>,
+}
+
+#[derive(Default)]
+struct Known {
+    settings: HashMap<RowKey, Arc<LogSettings>>,
+    order: VecDeque<RowKey>,
+    /// The rows that are configured now.
+    live: HashMap<Uuid, LogDestination>,
+}
+
+impl LogBook {
+    /// Makes a row at a version known, before any core may see it.
+    pub(crate) fn add(&self, row: RowKey, settings: &Arc<LogSettings>) {
+        let mut known = self.lock();
+        known.live.insert(row.id, settings.destination.clone());
+        if known.settings.insert(row, Arc::clone(settings)).is_none() {
+            known.order.push_back(row);
+        }
+        while known.order.len() > SETTINGS_MAX
+            && let Some(oldest) = known.order.pop_front()
+        {
+            known.settings.remove(&oldest);
+        }
+    }
+
+    /// A row is gone; open exchanges may still report under it.
+    pub(crate) fn forget(&self, row_id: Uuid) {
+        self.lock().live.remove(&row_id);
+    }
+
+    fn settings(&self, row: RowKey) -> Option<Arc<LogSettings>> {
+        self.lock().settings.get(&row).cloned()
+    }
+
+    fn is_live(&self, destination: &LogDestination) -> bool {
+        self.lock().live.values().any(|live| live == destination)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One destination.
+struct Lane {
+    number: u64,
+    destination: LogDestination,
+    sink: Arc<LogSink>,
+    queue: Queue,
+    delivered: u64,
+    last_error: Option<String>,
+    last_success_ms: Option<u64>,
+    used_ms: u64,
+}
+
+impl Lane {
+    fn settle(&mut self, finished: &Finished, now_ms: u64) -> Settled {
+        let before = self.queue.failures();
+        let settled = self.queue.finish(finished.number, &finished.delivery, now_ms);
+        let label = self.destination.label();
+        if let Some(fault) = &finished.delivery.fault {
+            // Said once per outage: a gateway's log is no place to count a sink's failures.
+            if before == 0 {
+                log::error!("[{label}] entries cannot be delivered: {fault}");
+            } else {
+                log::debug!("[{label}] entries cannot be delivered: {fault}");
+            }
+            self.last_error = Some(fault.clone());
+        } else if before > 0 && self.queue.failures() == 0 {
+            log::info!("[{label}] entries are delivered again");
+        }
+        if settled.expired > 0 {
+            let entries = settled.expired;
+            log::error!("[{label}] {entries} entries are given up: max_retry_time is over");
+        }
+        if settled.delivered > 0 {
+            self.last_success_ms = Some(now_ms);
+            self.delivered += settled.delivered;
+        }
+        settled
+    }
+}
+
+/// The exporter's work with log entries; lives on its thread.
+pub(crate) struct Logs {
+    book: Arc<LogBook>,
+    known: HashMap<RowKey, Arc<LogSettings>>,
+    kept: Kept,
+    sender: Sender,
+    lanes: Vec<Lane>,
+    by_destination: HashMap<LogDestination, u64>,
+    next_lane: u64,
+    couriers: Couriers,
+}
+
+impl Logs {
+    pub(crate) fn new(book: Arc<LogBook>, bell: Arc<Bell>) -> Self {
+        Self {
+            book,
+            known: HashMap::new(),
+            kept: Kept::default(),
+            sender: Sender::here(),
+            lanes: Vec::new(),
+            by_destination: HashMap::new(),
+            next_lane: 0,
+            couriers: Couriers::new(bell),
+        }
+    }
+
+    /// Queues the entries of one record, one for each row that wants it.
+    pub(crate) fn take(&mut self, record: &LogRecord<'_>, tally: &mut Tally, now_ms: u64) {
+        tally.events += record.rows.len() as u64;
+        let mut found = None;
+        for row in &record.rows {
+            let Some(settings) = self.settings(*row) else {
+                tally.dropped.add(Loss::SettingsGone, 1);
+                continue;
+            };
+            let found = found.get_or_insert_with(|| self.kept.of(record, self.book.rows.get()));
+            let (sender, now_us) = (&self.sender, clock::wall_us());
+            // A fault of our own must cost this entry only.
+            let made =
+                catch_unwind(AssertUnwindSafe(|| entry(record, found, &settings, sender, now_us)));
+            match made {
+                Ok(entry) if entry.is_empty() => tally.delivered += 1,
+                Ok(entry) => self.queue(&settings.destination, entry, tally, now_ms),
+                Err(_) => tally.dropped.add(Loss::Unreadable, 1),
+            }
+        }
+    }
+
+    fn queue(
+        &mut self,
+        destination: &LogDestination,
+        entry: Vec<u8>,
+        tally: &mut Tally,
+        now_ms: u64,
+    ) {
+        if self.bytes() + entry.len() > BYTES_MAX {
+            return tally.dropped.add(Loss::QueueFull, 1);
+        }
+        let Some(lane) = self.lane(destination) else {
+            return tally.dropped.add(Loss::QueueFull, 1);
+        };
+        lane.used_ms = now_ms;
+        let gone = lane.queue.push(entry, now_ms);
+        tally.queued += 1;
+        tally.pushed_out += gone;
+    }
+
+    fn settings(&mut self, row: RowKey) -> Option<Arc<LogSettings>> {
+        if let Some(settings) = self.known.get(&row) {
+            return Some(Arc::clone(settings));
+        }
+        let settings = self.book.settings(row)?;
+        if self.known.len() >= SETTINGS_MAX {
+            self.known.clear();
+        }
+        self.known.insert(row, Arc::clone(&settings));
+        Some(settings)
+    }
+
+    fn lane(&mut self, destination: &LogDestination) -> Option<&mut Lane> {
+        let number = match self.by_destination.get(destination) {
+            Some(number) => *number,
+            None => {
+                let number = self.next_lane;
+                self.next_lane += 1;
+                self.by_destination.insert(destination.clone(), number);
+                self.lanes.push(Lane {
+                    number,
+                    destination: destination.clone(),
+                    sink: Arc::new(LogSink::new(&destination.way)),
+                    queue: Queue::new(destination.terms),
+                    delivered: 0,
+                    last_error: None,
+                    last_success_ms: None,
+                    used_ms: 0,
+                });
+                number
+            }
+        };
+        self.lanes.iter_mut().find(|lane| lane.number == number)
+    }
+
+    fn bytes(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.queue.bytes()).sum()
+    }
+
+    /// Takes back what was carried and sends what may leave. `hurry` at the end of the process.
+    pub(crate) fn turn(&mut self, ledger: &Ledger, now_ms: u64, hurry: bool) {
+        while let Some(finished) = self.couriers.finished() {
+            let lane = self.lanes.iter_mut().find(|lane| lane.number == finished.lane);
+            let Some(lane) = lane else { continue };
+            let settled = lane.settle(&finished, now_ms);
+            ledger.enter(|entries| book(entries, settled));
+        }
+        let lanes = self.lanes.len();
+        for step in 0..lanes {
+            // Another lane begins each time, so that none is always the last to find a thread.
+            let place = (step + (now_ms / 10) as usize) % lanes;
+            let Some(lane) = self.lanes.get_mut(place) else { continue };
+            while self.couriers.is_free()
+                && let Some((number, batch)) = lane.queue.next(now_ms, hurry)
+            {
+                let (lane, sink) = (lane.number, Arc::clone(&lane.sink));
+                self.couriers.send(Job { lane, number, batch, sink });
+            }
+        }
+    }
+
+    /// Gives up lanes that nobody asks for any more.
+    pub(crate) fn tidy(&mut self, now_ms: u64) {
+        let (book, by_destination) = (&self.book, &mut self.by_destination);
+        self.lanes.retain(|lane| {
+            let idle = lane.queue.is_empty() && now_ms.saturating_sub(lane.used_ms) >= IDLE_MS;
+            let keep = !idle || book.is_live(&lane.destination);
+            if !keep {
+                by_destination.remove(&lane.destination);
+            }
+            keep
+        });
+    }
+
+    /// Whether something waits that may still be delivered soon.
+    pub(crate) fn may_deliver(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.queue.is_empty() && lane.queue.failures() == 0)
+    }
+
+    /// The end: what still waits is counted as lost.
+    pub(crate) fn abandon(&mut self, ledger: &Ledger) {
+        let lost: u64 = self.lanes.iter_mut().map(|lane| lane.queue.abandon()).sum();
+        if lost > 0 {
+            log::warn!("{lost} log entries could not be delivered before the end");
+            ledger.enter(|entries| {
+                entries.queued -= lost;
+                entries.dropped.add(Loss::Ended, lost);
+            });
+        }
+    }
+
+    pub(crate) fn describe(&self, now_ms: u64) -> impl Iterator<Item = DestinationState> + '_ {
+        self.lanes.iter().map(move |lane| DestinationState {
+            label: lane.destination.label(),
+            queued: lane.queue.len(),
+            bytes: lane.queue.bytes() as u64,
+            delivered: lane.delivered,
+            failures: lane.queue.failures(),
+            last_error: lane.last_error.clone(),
+            last_success_age_ms: lane.last_success_ms.map(|at| now_ms.saturating_sub(at)),
+        })
+    }
+}
+
+fn book(entries: &mut Entries, settled: Settled) {
+    entries.delivered += settled.delivered;
+    entries.dropped.add(Loss::Refused, settled.refused);
+    entries.dropped.add(Loss::Expired, settled.expired);
+    entries.queued -= settled.delivered + settled.refused + settled.expired;
+}
