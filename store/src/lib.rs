@@ -9,6 +9,7 @@ pub mod admin;
 pub mod backend;
 pub mod check;
 pub mod conf;
+pub mod declarative;
 pub mod describe;
 pub mod entities;
 pub mod fault;

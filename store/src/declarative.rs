@@ -1,0 +1,167 @@
+//! Declarative configuration: one document that holds all rows, in place of a database.
+//!
+//! ```text
+//! text ─► yaml │ JSON ─► document: every entity by itself ─► ids ─► check ─► references ─► Loaded
+//!                        (nested ones know their parent)           (all faults at once)
+//! ```
+//! Pure: nothing here reads a file or knows the store. Kong's words throughout, because tools read
+//! them.
+//!
+//! Source: Kong `kong/db/declarative/init.lua`, `kong/db/schema/others/declarative_config.lua`,
+//! `kong/db/errors.lua`; `recorded/dbless.jsonl`.
+
+mod document;
+mod export;
+mod flat;
+mod ids;
+mod load;
+mod paths;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod yaml;
+
+pub use export::export;
+pub use load::Item;
+pub use yaml::{DEPTH_MAX, VALUES_MAX};
+
+use crate::check::Facts;
+use crate::fault;
+use crate::schema::Catalogue;
+use crate::value::Row;
+use md5::{Digest, Md5};
+use serde_json::{Map, Value as Json, json};
+
+/// A configuration that has passed every check.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Its rows, parents before children.
+    pub items: Vec<Item>,
+    /// MD5 of its text: `configuration_hash` in `GET /status`.
+    pub hash: u128,
+}
+
+impl Loaded {
+    /// The rows by themselves, for a store that holds none yet.
+    #[must_use]
+    pub fn rows(&self, catalogue: &Catalogue) -> Vec<Row> {
+        self.items.iter().map(|item| item.row(catalogue, 0)).collect()
+    }
+}
+
+/// Why a document is no configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// Kong's table of faults: it has the form of the document.
+    pub fields: Map<String, Json>,
+    /// Faults entity by entity, if they were asked for.
+    pub flattened: Option<Vec<Json>>,
+}
+
+impl Refusal {
+    /// The text itself cannot be read.
+    fn unreadable(why: &str) -> Self {
+        let fields = Map::from_iter([("error".to_owned(), json!(why))]);
+        Self { fields, flattened: None }
+    }
+
+    /// The body of the answer: Kong's code 14.
+    #[must_use]
+    pub fn to_json(&self) -> Json {
+        let fields = Json::Object(self.fields.clone());
+        let message = format!("declarative config is invalid: {}", fault::compact(&fields));
+        let mut body = json!({
+            "code": 14,
+            "name": "invalid declarative configuration",
+            "message": message,
+            "fields": fields,
+        });
+        if let Some(flattened) = &self.flattened {
+            body["flattened_errors"] = json!(flattened);
+        }
+        body
+    }
+
+    /// For a person at a terminal, one fault a line.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        if let Some(Json::String(why)) = self.fields.get("error") {
+            return why.clone();
+        }
+        tree::text(&self.fields)
+    }
+}
+
+/// Reads a text: JSON if it is JSON, else YAML. A file's name decides by its end.
+///
+/// # Errors
+/// The text is neither, or holds no object.
+pub fn read(text: &str, file: Option<&str>) -> Result<Map<String, Json>, Refusal> {
+    let ends = |end: &[&str]| file.is_none_or(|name| end.iter().any(|end| name.ends_with(end)));
+    let (json, yaml) = (ends(&["json"]), ends(&["yaml", "yml"]));
+    if !json && !yaml {
+        let name = file.unwrap_or_default();
+        let why = format!("unknown file type: {name}. (Accepted types: json, yaml)");
+        return Err(Refusal::unreadable(&why));
+    }
+    let mut why = String::new();
+    if json {
+        match serde_json::from_str(text) {
+            Ok(Json::Object(document)) => return Ok(document),
+            Ok(_) => "expected an object".clone_into(&mut why),
+            Err(fault) => why = fault.to_string(),
+        }
+    }
+    if yaml {
+        match yaml::read(text) {
+            Ok(Json::Object(document)) => return Ok(document),
+            Ok(_) => "expected an object".clone_into(&mut why),
+            Err(fault) => why = fault,
+        }
+    }
+    Err(Refusal::unreadable(&format!("failed parsing declarative configuration: {why}")))
+}
+
+/// Makes rows of a document.
+///
+/// `flatten` asks for the faults entity by entity as well.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(
+    catalogue: &Catalogue,
+    mut document: Map<String, Json>,
+    hash: u128,
+    flatten: bool,
+    facts: &mut Facts<'_>,
+) -> Result<Loaded, Refusal> {
+    paths::to_version_3(&mut document);
+    match load::load(catalogue, &document, facts) {
+        Ok(items) => Ok(Loaded { items, hash }),
+        Err(mut fields) => {
+            let flattened = flatten.then(|| flat::flatten(catalogue, document, &mut fields));
+            Err(Refusal { fields, flattened })
+        }
+    }
+}
+
+/// Reads a text and makes rows of it.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(
+    catalogue: &Catalogue,
+    text: &str,
+    file: Option<&str>,
+    facts: &mut Facts<'_>,
+) -> Result<Loaded, Refusal> {
+    let document = read(text, file)?;
+    load(catalogue, document, hash(text.as_bytes()), false, facts)
+}
+
+/// MD5 of a text, as a number.
+#[must_use]
+pub fn hash(text: &[u8]) -> u128 {
+    let digest: [u8; 16] = Md5::digest(text).into();
+    u128::from_be_bytes(digest)
+}
