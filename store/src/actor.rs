@@ -15,6 +15,7 @@
 
 mod adopt;
 mod names;
+mod replace;
 mod working;
 
 #[cfg(test)]
@@ -221,6 +222,7 @@ fn load(
         Some(words) => Err(BackendFault(format!("the database contradicts itself: {words}"))),
         None => {
             tables.set_number(1);
+            tables.set_config_hash(backend.config_hash());
             Ok((tables, changes))
         }
     }
@@ -377,6 +379,7 @@ impl Actor {
             facts: Facts { now_s: now_ms.div_euclid(1000), now_ms, random: self.random.as_mut() },
             version: &mut self.version,
             check: &mut self.watch.check,
+            read_only: self.backend.name() == "off",
         };
         if expire {
             working.delete_expired(EXPIRED_ROWS_MAX);
@@ -423,9 +426,12 @@ impl Actor {
 
     /// Commits and publishes; if that fails nothing has changed here.
     fn keep(&mut self, tables: Tables, changes: &[Change]) -> Result<(), CommitFault> {
-        if changes.is_empty() && !self.backend.is_shared() {
+        let hash = tables.config_hash();
+        let is_same = changes.is_empty() && hash == self.tables.load().config_hash();
+        if is_same && !self.backend.is_shared() {
             return Ok(());
         }
+        self.backend.keep_hash(hash);
         let committed = self.backend.commit(changes);
         if let Err(CommitFault::Failed(why)) = &committed {
             self.note(false);
@@ -439,7 +445,7 @@ impl Actor {
     }
 
     fn publish(&mut self, tables: Tables, changes: &[Change]) {
-        if changes.is_empty() {
+        if changes.is_empty() && tables.config_hash() == self.tables.load().config_hash() {
             return;
         }
         let tables = Arc::new(tables);

@@ -11,6 +11,7 @@
 mod body;
 mod call;
 mod coerce;
+mod config;
 mod form;
 mod health;
 mod multipart;
@@ -99,7 +100,9 @@ impl Admin {
         if !hit.methods.contains(&method) {
             return Err(Reply::method_not_allowed());
         }
-        let sent = if method.has_body() { body::read(call)? } else { Sent::default() };
+        let is_config = matches!(hit.place, Place::Fixed(Fixed::Config));
+        let reads = method.has_body() && !is_config;
+        let sent = if reads { body::read(call)? } else { Sent::default() };
         if let Place::Fixed(fixed) = hit.place {
             return Fixture { node: &mut self.node, places: &self.places, store, call, method }
                 .answer(fixed, &hit, sent);
@@ -139,8 +142,8 @@ impl Fixture<'_, '_> {
                 let document = openapi::document(self.store.catalogue(), self.places, version);
                 Ok(Reply::json(200, &document))
             }
-            Fixed::Status => node::status(self.node, &self.call.query),
-            Fixed::Ready => Ok(node::ready(self.node)),
+            Fixed::Status => node::status(self.node, self.store, &self.call.query),
+            Fixed::Ready => Ok(node::ready(self.node, self.store)),
             Fixed::StatusDns => {
                 Err(Reply::message(501, "not implemented with the legacy DNS client"))
             }
@@ -164,8 +167,14 @@ impl Fixture<'_, '_> {
             Fixed::CacheKey if self.method == Method::Delete => Ok(Reply::empty(204)),
             Fixed::CacheKey => Err(Reply::not_found()),
             Fixed::Timers => Ok(node::timers()),
+            Fixed::SetLogLevel if self.store.is_declarative() => {
+                Err(Reply::message(405, "cannot change log level when not using a database"))
+            }
             Fixed::LogLevel | Fixed::SetLogLevel => {
                 node::log_level(self.node, self.method, name, timeout(&sent))
+            }
+            Fixed::Config if self.store.is_declarative() => {
+                config::answer(self.store, self.call, self.method)
             }
             Fixed::Config => Err(unavailable("Kong is configured to not use a database")),
             Fixed::Clustering => {

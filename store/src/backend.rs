@@ -6,6 +6,7 @@
 //! A backend that several nodes share says at the beginning of each turn what others have written
 //! ([`Backend::begin`]), and may refuse a change that contradicts it ([`Conflict`]).
 
+pub mod declarative;
 pub mod postgres;
 pub mod saved;
 pub mod sqlite;
@@ -44,6 +45,14 @@ pub trait Backend: Send {
     /// # Errors
     /// Nothing has been written then, or nobody can know (the connection was lost meanwhile).
     fn commit(&mut self, changes: &[Change]) -> Result<(), CommitFault>;
+
+    /// The hash of the declarative configuration that the rows came with; 0 where there is none.
+    fn config_hash(&self) -> u128 {
+        0
+    }
+
+    /// Tells the hash that belongs to the rows of the next commit.
+    fn keep_hash(&mut self, _hash: u128) {}
 
     /// Whether it can be asked at this moment.
     fn reachable(&mut self) -> bool;

@@ -23,6 +23,7 @@ mod yaml;
 
 pub use export::export;
 pub use load::Item;
+pub(crate) use load::taken;
 pub use yaml::{DEPTH_MAX, VALUES_MAX};
 
 use crate::check::Facts;
@@ -31,6 +32,9 @@ use crate::schema::Catalogue;
 use crate::value::Row;
 use md5::{Digest, Md5};
 use serde_json::{Map, Value as Json, json};
+
+/// Most names in one object.
+pub const NAMES_MAX: usize = 1000;
 
 /// A configuration that has passed every check.
 #[derive(Clone, Debug)]
@@ -135,6 +139,10 @@ pub fn load(
     flatten: bool,
     facts: &mut Facts<'_>,
 ) -> Result<Loaded, Refusal> {
+    if document.values().any(is_wide) {
+        let words = format!("more than {NAMES_MAX} names in one object");
+        return Err(Refusal::unreadable(&words));
+    }
     paths::to_version_3(&mut document);
     match load::load(catalogue, &document, facts) {
         Ok(items) => Ok(Loaded { items, hash }),
@@ -157,6 +165,15 @@ pub fn parse(
 ) -> Result<Loaded, Refusal> {
     let document = read(text, file)?;
     load(catalogue, document, hash(text.as_bytes()), false, facts)
+}
+
+/// Whether an object in it has more names than anything real. Depth is bounded by the readers.
+fn is_wide(value: &Json) -> bool {
+    match value {
+        Json::Array(items) => items.iter().any(is_wide),
+        Json::Object(pairs) => pairs.len() > NAMES_MAX || pairs.values().any(is_wide),
+        _ => false,
+    }
 }
 
 /// MD5 of a text, as a number.

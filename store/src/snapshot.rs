@@ -25,6 +25,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
     number: u64,
+    config_hash: u128,
     tables: Arc<[Arc<Table>]>,
 }
 
@@ -52,7 +53,7 @@ impl Tables {
     /// Empty tables of all entities.
     pub fn new(catalogue: &Catalogue) -> Self {
         let tables = catalogue.entities.iter().map(|entity| Arc::new(Table::new(entity)));
-        Self { number: 0, tables: tables.collect() }
+        Self { number: 0, config_hash: 0, tables: tables.collect() }
     }
 
     /// Number of the last change in it.
@@ -63,6 +64,16 @@ impl Tables {
     /// Gives the tables a number.
     pub(crate) fn set_number(&mut self, number: u64) {
         self.number = number;
+    }
+
+    /// The hash of the declarative configuration that the rows came with; 0 if there was none.
+    pub fn config_hash(&self) -> u128 {
+        self.config_hash
+    }
+
+    /// Says which declarative configuration the rows came with.
+    pub(crate) fn set_config_hash(&mut self, hash: u128) {
+        self.config_hash = hash;
     }
 
     fn table(&self, entity: &str) -> Option<&Table> {

@@ -78,7 +78,7 @@ impl Working<'_> {
             self.insert(entity, Value::object(child))?;
         }
         for row in rows.iter().filter(|row| !names.iter().any(|name| named(row, name))) {
-            self.delete(entity, row.id())?;
+            self.remove(entity, row.id())?;
         }
         Ok(())
     }

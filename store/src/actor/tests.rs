@@ -81,7 +81,7 @@ fn verb(working: &mut Working<'_>, call: &Call) -> Result<Json, Fault> {
         "PATCH" => working.update(entity, &key, input).map(shown),
         "DELETE" => {
             let id = working.find(entity, &key).map(|row| row.id());
-            Ok(json!(id.map(|id| working.delete(entity, id)).transpose()?))
+            Ok(json!(id.map(|id| working.delete(entity, &Key::Id(id))).transpose()?))
         }
         _ => Ok(working.find(entity, &key).map_or(Json::Null, shown)),
     }

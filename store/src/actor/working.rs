@@ -24,6 +24,16 @@ pub enum Key {
     By(&'static str, String),
 }
 
+impl Key {
+    /// The unique field, unless it is the primary key.
+    fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Id(_) => None,
+            Self::By(field, _) => Some(field),
+        }
+    }
+}
+
 /// The tables as one call sees and changes them.
 ///
 /// Every method that fails has changed nothing. If the call's answer has a status of 400 or more,
@@ -36,6 +46,8 @@ pub struct Working<'a> {
     /// Number of the last change; never goes back, so that no two rows share a version.
     pub(super) version: &'a mut u64,
     pub(super) check: &'a mut WatchCheck,
+    /// There is no database: single writes are refused.
+    pub(super) read_only: bool,
 }
 
 /// A state to which [`Working::rewind`] can go back.
@@ -111,6 +123,7 @@ impl<'a> Working<'a> {
     pub fn insert(&mut self, entity: &'static Entity, input: Value) -> Result<Arc<Row>, Fault> {
         let names = self.names_given(entity, &input, None)?;
         let (object, expires_at_s) = self.checked(entity, input, Mode::Insert, |_| {})?;
+        self.writable("create", entity, None)?;
         if let Some(id) = object.get("id").as_id()
             && self.tables.get(entity.name, id).is_some()
         {
@@ -141,6 +154,7 @@ impl<'a> Working<'a> {
             }
         };
         let (object, expires_at_s) = self.checked(entity, input, Mode::Upsert, keyed)?;
+        self.writable("create or update", entity, key.field())?;
         self.store(entity, object, expires_at_s, names)
     }
 
@@ -176,6 +190,7 @@ impl<'a> Working<'a> {
         self.resolve(entity, &mut object)?;
         check::validate(catalogue, entity, &object, Mode::Update, &given, Some(&before))?;
         check::transform(entity, &mut object, &given, &mut self.facts)?;
+        self.writable("update", entity, key.field())?;
         self.store(entity, object, expires_at_s, names)
     }
 
@@ -183,7 +198,14 @@ impl<'a> Working<'a> {
     ///
     /// # Errors
     /// Code 4 if rows point to it that must not.
-    pub fn delete(&mut self, entity: &'static Entity, id: Uuid) -> Result<bool, Fault> {
+    pub fn delete(&mut self, entity: &'static Entity, key: &Key) -> Result<bool, Fault> {
+        let Some(row) = self.find(entity, key) else { return Ok(false) };
+        self.writable("remove", entity, key.field())?;
+        self.remove(entity, row.id())
+    }
+
+    /// As [`Working::delete`], whoever asks.
+    pub(super) fn remove(&mut self, entity: &'static Entity, id: Uuid) -> Result<bool, Fault> {
         let Some(row) = self.tables.get(entity.name, id).cloned() else { return Ok(false) };
         let mark = self.mark();
         let done = self.delete_with_children(entity, &row);
@@ -379,7 +401,7 @@ impl<'a> Working<'a> {
         let catalogue = self.catalogue;
         for entity in catalogue.entities.iter().filter(|entity| entity.ttl) {
             for id in self.tables.expired(entity.name, self.facts.now_s, most) {
-                if let Err(fault) = self.delete(entity, id) {
+                if let Err(fault) = self.remove(entity, id) {
                     log::error!("{} {id} has ended but cannot go: {fault:?}", entity.name);
                 }
             }

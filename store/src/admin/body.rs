@@ -40,10 +40,7 @@ impl Sent {
 /// # Errors
 /// The answer to give: 400, 413 or 415.
 pub(super) fn read(call: &Call) -> Result<Sent, Reply> {
-    if call.content_type_repeated {
-        let words = b"Multiple Content-Type headers not allowed".to_vec();
-        return Err(Reply::of_type(400, "text/plain; charset=utf-8", words));
-    }
+    one_type(call)?;
     if call.body.len() > ADMIN_BODY_BYTES_MAX {
         return Err(Reply::message(413, "Payload too large"));
     }
@@ -62,7 +59,19 @@ pub(super) fn read(call: &Call) -> Result<Sent, Reply> {
     }
 }
 
-fn unsupported() -> Reply {
+/// Whether the call says once at most of what type its body is.
+///
+/// # Errors
+/// 400.
+pub(super) fn one_type(call: &Call) -> Result<(), Reply> {
+    if call.content_type_repeated {
+        let words = b"Multiple Content-Type headers not allowed".to_vec();
+        return Err(Reply::of_type(400, "text/plain; charset=utf-8", words));
+    }
+    Ok(())
+}
+
+pub(super) fn unsupported() -> Reply {
     Reply::message(415, "Unsupported media type")
 }
 

@@ -116,7 +116,7 @@ fn configuration(facts: &NodeFacts) -> Map<String, Json> {
 }
 
 /// `GET /status`
-pub(super) fn status(node: &mut Node, query: &str) -> Answered {
+pub(super) fn status(node: &mut Node, store: &Working<'_>, query: &str) -> Answered {
     let query = Query::read(query)?;
     let (unit, scale) = (query.text("unit").unwrap_or("m"), query.text("scale").unwrap_or("2"));
     let live = (node.live)();
@@ -141,7 +141,10 @@ pub(super) fn status(node: &mut Node, query: &str) -> Answered {
         },
         "tollgate": tollgate,
     });
-    if node.facts.store != "off" {
+    if store.is_declarative() {
+        let hash = store.tables().config_hash();
+        body["configuration_hash"] = json!(format!("{hash:032x}"));
+    } else {
         body["database"] = json!({ "reachable": live.database_reachable });
     }
     Ok(Reply::json(200, &body))
@@ -171,8 +174,12 @@ fn size(bytes: u64, unit: &str, scale: &str) -> Result<Json, Reply> {
 }
 
 /// `GET /status/ready`
-pub(super) fn ready(node: &mut Node) -> Reply {
+pub(super) fn ready(node: &mut Node, store: &Working<'_>) -> Reply {
     match (node.live)().unready {
+        None if store.is_declarative() && store.tables().config_hash() == 0 => {
+            let words = "no configuration available (empty configuration present)";
+            Reply::message(503, words)
+        }
         None => Reply::message(200, "ready"),
         Some(why) => Reply::message(503, &why),
     }

@@ -60,9 +60,7 @@ impl Rows<'_, '_> {
         };
         match self.method {
             Method::Delete => {
-                if let Some(row) = self.store.find(entity, &key) {
-                    self.store.delete(entity, row.id())?;
-                }
+                self.store.delete(entity, &key)?;
                 Ok(Reply::empty(204))
             }
             Method::Put => {
@@ -155,7 +153,7 @@ impl Rows<'_, '_> {
         }
         match self.method {
             Method::Delete => {
-                self.store.delete(link.child, row.id())?;
+                self.store.delete(link.child, &key)?;
                 Ok(Reply::empty(204))
             }
             Method::Patch => {

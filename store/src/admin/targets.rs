@@ -39,7 +39,7 @@ pub(super) fn answer(mut rows: Rows<'_, '_>, node: &mut Node, of: Targets) -> An
             let key = Key::Id(target.id());
             match method {
                 Method::Delete => {
-                    rows.store.delete(&TARGETS, target.id())?;
+                    rows.store.delete(&TARGETS, &key)?;
                     Ok(Reply::empty(204))
                 }
                 Method::Patch | Method::Put => {

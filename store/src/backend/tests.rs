@@ -84,6 +84,13 @@ pub(super) fn behaves(open: &dyn Fn() -> Box<dyn Backend>) {
 }
 
 #[test]
+fn declarative_behaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kept");
+    behaves(&|| Box::new(super::declarative::Declarative::open(&file)));
+}
+
+#[test]
 fn sqlite_behaves() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store.db");

@@ -246,7 +246,7 @@ impl<'a> Load<'a, '_> {
         let mut items = Vec::with_capacity(self.objects.len());
         for (found, mut object) in self.document.found.into_iter().zip(self.objects) {
             if self.document.transform
-                && let Err(fault) = check::transform(found.entity, &mut object, &found.input)
+                && let Err(fault) = check::transform(found.entity, &mut object, &found.input, self.facts)
             {
                 put(&mut tree, &found.path, json!({ "@entity": [fault.message] }));
             }
@@ -264,6 +264,8 @@ impl<'a> Load<'a, '_> {
                 path: found.path.iter().map(owned).collect(),
             });
         }
+        // There is one workspace, whatever a document says of it.
+        items.retain(|item| item.entity.name != "workspaces");
         let place = |item: &Item| self.catalogue.entities.iter().position(|e| *e == item.entity);
         items.sort_by_key(place);
         done(tree).map(|()| items)

@@ -173,7 +173,7 @@ fn what_must_be_unique_is_declared_once() {
     );
     refused(
         json!({"plugins": [{"name": "cors"}, {"name": "cors"}]}),
-        json!({"plugins": [null, words("plugins", "primary key", "8b2f7a1a-8b3c-5c48-9ba8-5a1e5b0d9d0d")]}),
+        json!({"plugins": [null, words("plugins", "primary key", "48ee727e-8b90-5faa-bda1-a3c6bc3c9daa")]}),
     );
 }
 
