@@ -65,6 +65,12 @@ fn plugin_rows() {
 }
 
 #[test]
+fn declarative() {
+    let catalogue = catalogue();
+    suite::replay(&suite::data(), "dbless", &[], &|| gateway::declarative(&catalogue));
+}
+
+#[test]
 fn a_recorded_session() {
     recorded::replay(&suite::data(), u64::MAX, &[], gateway::gateway(&catalogue()));
 }

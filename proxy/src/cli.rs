@@ -17,6 +17,8 @@ use store::conf::Settings;
 
 use crate::{migrate, prefix};
 
+mod config;
+
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long `stop` waits for the process to end.
@@ -31,12 +33,13 @@ The available commands are:
  start     Run the gateway in the foreground: [-c,--conf FILE] [-p,--prefix FOLDER]
  stop      Stop a running gateway: [-p,--prefix FOLDER]
  quit      Stop it after open requests: [-p FOLDER] [-t,--timeout SECONDS] [-w,--wait SECONDS]
- reload    Reload certificates and reopen logs: [-p,--prefix FOLDER]
+ reload    Reload certificates and the declarative file, reopen logs: [-p,--prefix FOLDER]
  health    Tell whether it runs: [-p,--prefix FOLDER]
  check     Check a configuration file: [FILE]
  migrations  The database: bootstrap, up, finish, list, status, reset [-y,--yes], check;
            [-f,--force] [-q,--quiet] [--lock-timeout SECONDS]
  moesif    Find out whether Moesif can be reached: ping [--application-id ID] [--endpoint URL]
+ config    Declarative configuration: init [FILE], parse FILE, db_import FILE, db_export [FILE]
  version   Print the version: [-a,--all]
 
 Settings come from FILE (by default /etc/kong/kong.conf or /etc/kong.conf), then from
@@ -97,6 +100,7 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Exit
         "check" => return Err(check(command.conf.as_deref())),
         "migrations" => return Err(migrate::answer(&command)),
         name => match answer(name, &command) {
+            Ok(words) if words.is_empty() => {}
             Ok(words) => say(&format!("{words}\n")),
             Err(fault) => return Err(fail(&fault)),
         },
@@ -235,7 +239,8 @@ fn answer(name: &str, command: &Command) -> Result<String, String> {
             control(name, command, path, pid.ok_or_else(absent)?)
         }
         "moesif" => moesif(command),
-        "restart" | "prepare" | "config" | "hybrid" | "vault" | "drain" | "roar" => {
+        "config" => config::answer(command),
+        "restart" | "prepare" | "hybrid" | "vault" | "drain" | "roar" => {
             Err(format!("the command {name} is not built yet"))
         }
         other => Err(format!("No such command: {other}")),

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod client;
 pub mod connection;
 pub mod core;
+pub mod declarative;
 pub mod desk;
 pub mod engine;
 pub mod fault;

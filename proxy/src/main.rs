@@ -12,7 +12,8 @@ use proxy::node::{self, Gauges};
 use proxy::ports::{self, Serving};
 use proxy::prefix::Prefix;
 use proxy::process::{self, Ears};
-use proxy::{greeting, keeper, migrate};
+use proxy::{declarative, greeting, keeper, migrate};
+use store::actor::Store;
 use store::conf::{Edge, Settings};
 
 #[global_allocator]
@@ -79,7 +80,7 @@ fn run(command: &Command) -> Result<(), String> {
     let proxy: Vec<_> = proxy_ports.iter().map(|(at, listen)| (*at, listen.tls)).collect();
     cli::say(&greeting::words(&proxy, &places, &prefix.path, &running.words(), &notices));
     // 9. Wait.
-    let ending = ears.wait(|| reload(&settings, &prefix, &logs, &shown), || logs.reopen());
+    let ending = ears.wait(|| reload(&settings, &prefix, &logs, &shown, &store), || logs.reopen());
     ears.impatient();
     // 10. Stop in the opposite order.
     log::info!("tollgate stops ({ending:?})");
@@ -91,9 +92,10 @@ fn run(command: &Command) -> Result<(), String> {
     Ok(())
 }
 
-/// SIGHUP: certificates and log files are opened again.
-fn reload(settings: &Settings, prefix: &Prefix, logs: &Logs, shown: &Shown) {
+/// SIGHUP: certificates, log files and the declarative configuration are opened again.
+fn reload(settings: &Settings, prefix: &Prefix, logs: &Logs, shown: &Shown, store: &Arc<Store>) {
     logs.reopen();
+    declarative::reload(settings, store);
     match shown.reload(settings, &prefix.path) {
         Ok(()) => log::info!("certificates and logs are reloaded"),
         Err(fault) => log::error!("logs are reloaded, the old certificates stay: {fault}"),

@@ -19,6 +19,8 @@ mod sinks;
 mod arrival;
 #[path = "black_box/certificates.rs"]
 mod certificates;
+#[path = "black_box/declarative.rs"]
+mod declarative;
 #[path = "black_box/events.rs"]
 mod events;
 #[path = "black_box/limits.rs"]

@@ -75,18 +75,11 @@ fn check_tells_a_sound_file_from_a_broken_one() {
 
 #[test]
 fn what_is_not_built_is_refused_not_replaced() {
-    for (name, value, words) in [
-        (
-            "KONG_ROUTER_FLAVOR",
-            "expressions",
-            "router_flavor = expressions is not built yet: use traditional_compatible",
-        ),
-        (
-            "KONG_DATABASE",
-            "off",
-            "database = off (declarative configuration) is not built yet: leave database unset to use the embedded store",
-        ),
-    ] {
+    for (name, value, words) in [(
+        "KONG_ROUTER_FLAVOR",
+        "expressions",
+        "router_flavor = expressions is not built yet: use traditional_compatible",
+    )] {
         let folder = tempfile::tempdir().unwrap();
         let prefix = in_folder(folder.path(), "prefix");
         check(&["start", "-p", &prefix], &[(name, value)], 1, "", &fault(words));
@@ -102,6 +95,47 @@ fn a_database_that_is_not_there_is_one_sentence() {
     let env: Vec<_> = env.into_iter().chain([("KONG_STATUS_LISTEN", "off")]).collect();
     let words = "error connecting to server: Connection refused (os error 111)";
     check(&["migrations", "list", "-p", &prefix], &env, 1, "", &fault(words));
+}
+
+#[test]
+fn declarative_files_are_made_checked_imported_and_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (in_folder(folder.path(), "a.yml"), in_folder(folder.path(), "b.yml"));
+    let prefix = in_folder(folder.path(), "prefix");
+    let env = [("KONG_PREFIX", prefix.as_str())];
+    check(&["config", "init", &file], &env, 0, "", "");
+    check(&["config", "parse", &file], &env, 0, "parse successful\n", "");
+    let words = format!("{file} already exists.\nWill not overwrite it.");
+    check(&["config", "init", &file], &env, 1, "", &fault(&words));
+
+    fs::write(&file, "_format_version: '3.0'\nservices:\n- name: s\n").unwrap();
+    let words = "Failed parsing:\nin 'services':\n  - in entry 1 of 'services':\n    in 'host': \
+                 required field missing";
+    check(&["config", "parse", &file], &env, 1, "", &fault(words));
+    let words = "expected a declarative configuration file; see `kong config --help`";
+    check(&["config", "parse"], &env, 1, "", &fault(words));
+    check(&["config", "nope"], &env, 1, "", &fault("unknown command 'nope'"));
+
+    let text = "_format_version: '3.0'\nservices:\n- {name: s, host: h, routes: [{paths: [/p]}]}\n";
+    fs::write(&file, text).unwrap();
+    let said = "parse successful, beginning import\nimport successful\n";
+    check(&["config", "db_import", &file], &env, 0, said, "");
+    check(&["config", "db_export", &out], &env, 0, "", "");
+    let exported = fs::read_to_string(&out).unwrap();
+    assert!(exported.starts_with("_format_version: '3.0'\n_transform: false\nservices:\n- "));
+    assert!(exported.contains("  - /p\n"), "{exported}");
+    check(&["config", "db_import", &out], &env, 0, said, "");
+    let words = format!("{out} already exists. Will not overwrite it.");
+    check(&["config", "db-export", &out], &env, 1, "", &fault(&words));
+
+    let env = [("KONG_PREFIX", prefix.as_str()), ("KONG_DATABASE", "off")];
+    check(&["config", "parse", &file], &env, 0, "parse successful\n", "");
+    let words = "'kong config db_export' only works with a database.";
+    check(&["config", "db_export"], &env, 1, "", &fault(words));
+    fs::write(&file, "_format_version: '3.0'\nx: []\n").unwrap();
+    let env = [("KONG_DATABASE", "off"), ("KONG_DECLARATIVE_CONFIG", file.as_str())];
+    let words = format!("error parsing declarative config file {file}:\nin 'x': unknown field");
+    check(&["start", "-p", &prefix], &env, 1, "", &fault(&words));
 }
 
 #[test]

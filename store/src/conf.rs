@@ -347,12 +347,7 @@ impl Settings {
             );
         }
         match self.database() {
-            Database::Sqlite | Database::Postgres => None,
-            Database::Off => Some(
-                "database = off (declarative configuration) is not built yet: \
-                 leave database unset to use the embedded store"
-                    .to_owned(),
-            ),
+            Database::Sqlite | Database::Postgres | Database::Off => None,
         }
     }
 

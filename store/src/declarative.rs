@@ -36,6 +36,15 @@ use serde_json::{Map, Value as Json, json};
 /// Most names in one object.
 pub const NAMES_MAX: usize = 1000;
 
+/// What the rows are for: some may only be where there is a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// `database=off`.
+    Off,
+    /// One with a database.
+    Database,
+}
+
 /// A configuration that has passed every check.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -137,6 +146,7 @@ pub fn load(
     mut document: Map<String, Json>,
     hash: u128,
     flatten: bool,
+    node: Node,
     facts: &mut Facts<'_>,
 ) -> Result<Loaded, Refusal> {
     if document.values().any(is_wide) {
@@ -144,7 +154,7 @@ pub fn load(
         return Err(Refusal::unreadable(&words));
     }
     paths::to_version_3(&mut document);
-    match load::load(catalogue, &document, facts) {
+    match load::load(catalogue, &document, node, facts) {
         Ok(items) => Ok(Loaded { items, hash }),
         Err(mut fields) => {
             let flattened = flatten.then(|| flat::flatten(catalogue, document, &mut fields));
@@ -161,10 +171,11 @@ pub fn parse(
     catalogue: &Catalogue,
     text: &str,
     file: Option<&str>,
+    node: Node,
     facts: &mut Facts<'_>,
 ) -> Result<Loaded, Refusal> {
     let document = read(text, file)?;
-    load(catalogue, document, hash(text.as_bytes()), false, facts)
+    load(catalogue, document, hash(text.as_bytes()), false, node, facts)
 }
 
 /// Whether an object in it has more names than anything real. Depth is bounded by the readers.

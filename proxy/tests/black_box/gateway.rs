@@ -125,6 +125,21 @@ impl Gateway {
         self.child.wait().unwrap()
     }
 
+    /// Asks it to read its files again.
+    pub(crate) fn reload(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    }
+
+    /// Waits until its log has these words.
+    pub(crate) fn said(&self, words: &str) {
+        let (begun, file) = (Instant::now(), self.prefix.path().join("logs/error.log"));
+        while !std::fs::read_to_string(&file).unwrap_or_default().contains(words) {
+            assert!(begun.elapsed() < CHANGE, "the log does not say: {words}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn signal(&mut self, signal: rustix::process::Signal) -> std::process::ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();

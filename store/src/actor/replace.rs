@@ -2,7 +2,7 @@
 //! instead of single writes.
 
 use super::Working;
-use crate::declarative::{self, Item, Loaded, Refusal, taken};
+use crate::declarative::{self, Item, Loaded, Node, Refusal, taken};
 use crate::fault::{Fault, Kind};
 use crate::schema::{Entity, Kind as FieldKind};
 use crate::snapshot::{Change, Tables, Taken};
@@ -46,7 +46,8 @@ impl Working<'_> {
         hash: u128,
         flatten: bool,
     ) -> Result<Loaded, Refusal> {
-        declarative::load(self.catalogue, document, hash, flatten, &mut self.facts)
+        let node = if self.read_only { Node::Off } else { Node::Database };
+        declarative::load(self.catalogue, document, hash, flatten, node, &mut self.facts)
     }
 
     /// Puts a configuration in the place of all rows. A row that says what one with its id says

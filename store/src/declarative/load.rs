@@ -4,6 +4,7 @@
 //! wrong, once more with the pointers followed as far as they lead, and it is the faults of the
 //! second look that it tells. Some entities pass the second look alone, so both are needed.
 
+use super::Node;
 use super::document::{Document, Found};
 use super::tree::{Step, join, only, put};
 use crate::check::{self, Facts, Faults, Mode};
@@ -61,10 +62,11 @@ type Fields = Map<String, Json>;
 pub(super) fn load(
     catalogue: &Catalogue,
     document: &Fields,
+    node: Node,
     facts: &mut Facts<'_>,
 ) -> Result<Vec<Item>, Fields> {
     let document = Document::read(catalogue, document);
-    let mut load = Load { catalogue, facts, document, objects: Vec::new() };
+    let mut load = Load { catalogue, node, facts, document, objects: Vec::new() };
     load.check()?;
     load.adopt();
     load.unique_keys()?;
@@ -75,6 +77,7 @@ pub(super) fn load(
 
 struct Load<'a, 'f> {
     catalogue: &'a Catalogue,
+    node: Node,
     facts: &'a mut Facts<'f>,
     document: Document<'a>,
     /// The entities, complete and valid, in the order of `document.found`.
@@ -102,7 +105,8 @@ impl<'a> Load<'a, '_> {
             Faults::new()
         };
         let inputs: Vec<Value> = self.document.found.iter().map(|f| f.input.clone()).collect();
-        let second = look(self.catalogue, self.facts, &self.document, &inputs, &follow);
+        let second =
+            look((self.catalogue, self.node), self.facts, &self.document, &inputs, &follow);
         for (found, given) in self.document.found.iter_mut().zip(given) {
             found.input = given;
         }
@@ -120,7 +124,7 @@ impl<'a> Load<'a, '_> {
 
     fn look(&mut self, prepare: &Prepare<'_>) -> Result<Vec<Value>, Json> {
         let inputs: Vec<Value> = self.document.found.iter().map(|f| f.input.clone()).collect();
-        look(self.catalogue, self.facts, &self.document, &inputs, prepare)
+        look((self.catalogue, self.node), self.facts, &self.document, &inputs, prepare)
     }
 
     /// For the second look everything has an id, so that everything can be referred to.
@@ -246,7 +250,8 @@ impl<'a> Load<'a, '_> {
         let mut items = Vec::with_capacity(self.objects.len());
         for (found, mut object) in self.document.found.into_iter().zip(self.objects) {
             if self.document.transform
-                && let Err(fault) = check::transform(found.entity, &mut object, &found.input, self.facts)
+                && let Err(fault) =
+                    check::transform(found.entity, &mut object, &found.input, self.facts)
             {
                 put(&mut tree, &found.path, json!({ "@entity": [fault.message] }));
             }
@@ -277,7 +282,7 @@ type Prepare<'a> = dyn Fn(&Found<'_>, &mut Value) -> Faults + 'a;
 
 /// Completes and checks every entity.
 fn look(
-    catalogue: &Catalogue,
+    (catalogue, node): (&Catalogue, Node),
     facts: &mut Facts<'_>,
     document: &Document<'_>,
     inputs: &[Value],
@@ -292,7 +297,7 @@ fn look(
         let whole = check::complete(catalogue, entity, given.clone(), Mode::Insert, None, facts)
             .and_then(|object| {
                 check::validate(catalogue, entity, &object, Mode::Insert, &given, None)?;
-                by_node(entity, &object)?;
+                by_node(node, entity, &object)?;
                 Ok(object)
             });
         let mut wrong = Json::Null;
@@ -311,8 +316,10 @@ fn look(
 }
 
 /// What cannot work without a database.
-fn by_node(entity: &Entity, object: &Value) -> Result<(), Faults> {
-    let is_acme = entity.name == "plugins" && object.get("name").as_text() == Some("acme");
+fn by_node(node: Node, entity: &Entity, object: &Value) -> Result<(), Faults> {
+    let is_acme = node == Node::Off
+        && entity.name == "plugins"
+        && object.get("name").as_text() == Some("acme");
     if is_acme && object.path("config.storage").and_then(Value::as_text) == Some("kong") {
         return Err(Faults::whole("\"kong\" storage can't be used with dbless mode"));
     }

@@ -18,7 +18,7 @@ fn loaded_with(document: Json, flatten: bool) -> Result<Vec<Json>, Refusal> {
     };
     let mut facts = Facts { now_s: 7, now_ms: 7_000, random: &mut random };
     let Json::Object(document) = document else { unreachable!("an object") };
-    let loaded = load(&catalogue, document, 1, flatten, &mut facts)?;
+    let loaded = load(&catalogue, document, 1, flatten, Node::Off, &mut facts)?;
     let shown = |row: &Row| json!({ row.entity().name: row.to_json(7) });
     Ok(loaded.rows(&catalogue).iter().map(shown).collect())
 }
@@ -236,13 +236,13 @@ fn what_is_exported_loads_again() {
     let mut facts = Facts { now_s: 7, now_ms: 7_000, random: &mut random };
     let text = "_format_version: '3.0'\nservices:\n- name: s\n  host: h\n  routes:\n  - name: r\n    \
                 paths: [/a, '~/b: #']\n    plugins:\n    - name: rate-limiting\n      config: {minute: 1.5}\n";
-    let loaded = parse(&catalogue, text, None, &mut facts).expect("loads");
+    let loaded = parse(&catalogue, text, None, Node::Off, &mut facts).expect("loads");
     for row in loaded.rows(&catalogue) {
         tables.put(&std::sync::Arc::new(row)).unwrap();
     }
     let exported = export(&catalogue, &tables, 7);
     assert!(exported.starts_with("_format_version: '3.0'\n_transform: false\nservices:\n- "));
-    let again = parse(&catalogue, &exported, None, &mut facts).expect("loads again");
+    let again = parse(&catalogue, &exported, None, Node::Off, &mut facts).expect("loads again");
     let shown = |loaded: &Loaded| -> Vec<Json> {
         loaded.rows(&catalogue).iter().map(|row| row.to_json(7).into()).collect()
     };

@@ -23,6 +23,20 @@ pub(crate) fn gateway(catalogue: &Arc<Catalogue>) -> Gateway {
     })
 }
 
+/// A gateway without a database and without a configuration.
+#[allow(dead_code, reason = "not every suite is replayed on it")]
+pub(crate) fn declarative(catalogue: &Arc<Catalogue>) -> Gateway {
+    let folder = tempfile::tempdir().expect("a folder");
+    let backend = store::backend::declarative::Declarative::open(&folder.path().join("kept"));
+    let mut node = node();
+    "off".clone_into(&mut node.facts.store);
+    let store = start(plan(Box::new(backend), catalogue, node)).expect("a store");
+    Box::new(move |call| {
+        let _kept = &folder;
+        ask(&store, call)
+    })
+}
+
 /// The store in that folder, empty or as it was left.
 pub(crate) fn open(folder: &Path, catalogue: &Arc<Catalogue>) -> Store {
     open_with(folder, catalogue, node())
@@ -31,8 +45,16 @@ pub(crate) fn open(folder: &Path, catalogue: &Arc<Catalogue>) -> Store {
 /// The same as that node.
 pub(crate) fn open_with(folder: &Path, catalogue: &Arc<Catalogue>, node: Node) -> Store {
     let backend = Sqlite::open(&folder.join("tollgate.sqlite")).expect("a database");
-    let plan = StorePlan {
-        backend: Box::new(backend),
+    start(plan(Box::new(backend), catalogue, node)).expect("a store")
+}
+
+fn plan(
+    backend: Box<dyn store::backend::Backend>,
+    catalogue: &Arc<Catalogue>,
+    node: Node,
+) -> StorePlan {
+    StorePlan {
+        backend,
         catalogue: Arc::clone(catalogue),
         answer: Admin::new(catalogue, node).into_answer(),
         watch: Watch { check: Box::new(|_, _| Ok(())), publish: Box::new(|_, _| {}) },
@@ -42,8 +64,7 @@ pub(crate) fn open_with(folder: &Path, catalogue: &Arc<Catalogue>, node: Node) -
                 piece.copy_from_slice(&Uuid::new_v4().as_bytes()[..piece.len()]);
             }
         }),
-    };
-    start(plan).expect("a store")
+    }
 }
 
 /// One call and its answer.
