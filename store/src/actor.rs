@@ -38,7 +38,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use uuid::{Uuid, uuid};
 
+/// The id of the one workspace where there is no database: Kong's.
+const DECLARATIVE_WORKSPACE: Uuid = uuid!("0dc6f45b-8f8d-40d2-a504-473544ee190b");
 /// Most calls that wait; the next one is answered 503.
 pub const CALLS_QUEUED_MAX: usize = 4096;
 /// Most calls in one transaction.
@@ -159,9 +162,15 @@ impl Drop for Store {
 pub fn start(plan: StorePlan) -> Result<Store, BackendFault> {
     let StorePlan { mut backend, catalogue, answer, mut watch, mut now_ms, mut random } = plan;
     let (mut loaded, mut changes) = load(backend.as_mut(), &catalogue)?;
+    let now_s = now_ms().div_euclid(1000);
+    if backend.name() == "off" {
+        changes.extend(first_workspace(&catalogue, &mut loaded, now_s, DECLARATIVE_WORKSPACE));
+    }
     if backend.name() == "sqlite" {
-        let now_s = now_ms().div_euclid(1000);
-        let made = first_workspace(&catalogue, &mut loaded, now_s, random.as_mut());
+        let mut bytes = [0; 16];
+        random(&mut bytes);
+        let id = uuid::Builder::from_random_bytes(bytes).into_uuid();
+        let made = first_workspace(&catalogue, &mut loaded, now_s, id);
         backend.commit(made.as_slice()).map_err(|fault| match fault {
             CommitFault::Failed(fault) => fault,
             CommitFault::Conflict(_) => BackendFault("somebody else writes it".to_owned()),
@@ -233,15 +242,12 @@ fn first_workspace(
     catalogue: &Arc<Catalogue>,
     tables: &mut Tables,
     now_s: i64,
-    random: &mut (dyn FnMut(&mut [u8]) + Send),
+    id: Uuid,
 ) -> Option<Change> {
     let entity = catalogue.entity(WORKSPACES.name)?;
     if !tables.is_empty(entity.name) {
         return None;
     }
-    let mut bytes = [0; 16];
-    random(&mut bytes);
-    let id = uuid::Builder::from_random_bytes(bytes).into_uuid();
     let row = Value::object([
         ("id", Value::text(id.to_string())),
         ("name", Value::text(WORKSPACE)),

@@ -3,6 +3,7 @@
 
 use super::Working;
 use crate::declarative::{self, Item, Loaded, Node, Refusal, taken};
+use crate::entities::WORKSPACES;
 use crate::fault::{Fault, Kind};
 use crate::schema::{Entity, Kind as FieldKind};
 use crate::snapshot::{Change, Tables, Taken};
@@ -58,6 +59,10 @@ impl Working<'_> {
     pub fn replace(&mut self, loaded: &Loaded) -> Result<Vec<Arc<Row>>, Map<String, Json>> {
         let mut faults = Json::Null;
         let mut next = Tables::new(self.catalogue);
+        for row in self.tables.all(WORKSPACES.name) {
+            // The one workspace stays, whatever the document says.
+            let _taken = next.put(row);
+        }
         let mut rows = Vec::with_capacity(loaded.items.len());
         for item in &loaded.items {
             let row = self.row(item);
