@@ -6,6 +6,8 @@
 
 #[path = "black_box/collector.rs"]
 mod collector;
+#[path = "black_box/dns.rs"]
+mod dns;
 #[path = "black_box/echo.rs"]
 mod echo;
 #[path = "black_box/gateway.rs"]
@@ -14,9 +16,13 @@ mod gateway;
 mod http;
 #[path = "black_box/sinks.rs"]
 mod sinks;
+#[path = "black_box/peers.rs"]
+mod peers;
 
 #[path = "black_box/arrival.rs"]
 mod arrival;
+#[path = "black_box/balancing.rs"]
+mod balancing;
 #[path = "black_box/certificates.rs"]
 mod certificates;
 #[path = "black_box/declarative.rs"]
@@ -29,6 +35,8 @@ mod limits;
 mod logs;
 #[path = "black_box/moesif.rs"]
 mod moesif;
+#[path = "black_box/naming.rs"]
+mod naming;
 #[path = "black_box/not_built.rs"]
 mod not_built;
 #[path = "black_box/proxying.rs"]

@@ -23,7 +23,7 @@ use super::{Balancer, Seat};
 use crate::names::{Answer, NameFault};
 use entry::Entry;
 pub use entry::{Behind, Target};
-pub use marking::{Peer, Reading, View};
+pub use marking::{Peer, View};
 
 /// Names that one look at the queue hands out.
 pub const NAMES_DUE_MAX: usize = 256;

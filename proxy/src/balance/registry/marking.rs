@@ -1,4 +1,4 @@
-//! Marks by hand, for the Admin API, and readings for whoever shows health.
+//! Marks by hand, and how peers do, for the Admin API.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -25,19 +25,6 @@ pub struct Peer {
     pub weight: u32,
     /// Whether it may be asked.
     pub good: bool,
-}
-
-/// Health of one address, for metrics.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
-    /// The Upstream's name.
-    pub upstream: Box<str>,
-    /// The target, as its row has it.
-    pub target: Box<str>,
-    /// The address; empty where the name has none.
-    pub address: String,
-    /// `healthy`, `unhealthy`, `healthchecks_off` or `dns_error`.
-    pub state: &'static str,
 }
 
 impl Registry {
@@ -90,37 +77,5 @@ impl Registry {
         };
         let targets = entry.targets.values().map(target).collect();
         Some(View { healthy: entry.balancer.is_healthy(), targets })
-    }
-
-    /// The health of every address, for metrics.
-    #[must_use]
-    pub fn readings(&self) -> Vec<Reading> {
-        let book = self.book();
-        let mut all = Vec::new();
-        for entry in book.entries.values() {
-            let checked = entry.upstream.is_checked();
-            for target in entry.targets.values() {
-                let reading = |address: String, state| Reading {
-                    upstream: entry.upstream.name.clone(),
-                    target: format!("{}:{}", target.host, target.port).into(),
-                    address,
-                    state,
-                };
-                let peers = target.peers();
-                if peers.is_empty() {
-                    all.push(reading(String::new(), "dns_error"));
-                }
-                all.extend(peers.iter().map(|(at, _, _)| {
-                    let good = entry.vital(&target.host, *at).is_none_or(|v| v.marks.are_good());
-                    let state = match (checked && target.weight > 0, good) {
-                        (false, _) => "healthchecks_off",
-                        (true, true) => "healthy",
-                        (true, false) => "unhealthy",
-                    };
-                    reading(at.to_string(), state)
-                }));
-            }
-        }
-        all
     }
 }
