@@ -18,6 +18,7 @@ pub mod lua;
 pub mod media;
 pub mod meters;
 mod notes;
+mod office;
 mod pattern;
 pub mod query;
 pub mod script;
@@ -40,6 +41,7 @@ pub use exchange::{
 };
 pub use kit::{Kit, Node};
 pub use notes::Notes;
+pub use office::{Answered, Errand, Office, Refused, Rows, Write};
 pub use pattern::{Pattern, Search};
 
 /// A plugin as data: what it is called, what it can be told, when it runs.

@@ -15,13 +15,14 @@ use runtime::io::IoChoice;
 use runtime::mailbox;
 use runtime::tally::Tally;
 use runtime::tls::{Acceptor, AcceptorPlan, Names, Versions};
-use store::actor::Watch;
+use store::actor::{Store, Watch};
 use store::admin::{Balancers, OwnEndpoint};
 use store::conf::{Edge, Settings};
 
 use crate::balance::admin;
 use crate::balance::registry::Registry;
 use crate::certificates::Configured;
+use crate::clerk;
 use crate::core::Counts;
 use crate::desk::checks::Trust;
 use crate::desk::resolver::NameSettings;
@@ -140,7 +141,7 @@ impl Engine {
         admin::balancers(&self.registry)
     }
 
-    /// Starts the cores and the desk.
+    /// Starts the cores, the desk, and the clerk of the store.
     ///
     /// # Errors
     /// One sentence.
@@ -151,13 +152,17 @@ impl Engine {
         certificates: Option<&Arc<Names>>,
         node: Node,
         logs: &Logs,
+        store: &Arc<Store>,
     ) -> Result<Running, String> {
         let io = IoChoice::from_env()?;
         let (seeds, desk) =
             mailbox::channel(self.cores).map_err(|fault| format!("no mailbox: {fault}"))?;
         let access: AccessLog = logs.access(Side::Proxy);
-        let own =
-            seeds.into_iter().map(|desk| Own { desk, access_log: access.sibling() }).collect();
+        let (clerks, errands) =
+            mailbox::channel(self.cores).map_err(|fault| format!("no mailbox: {fault}"))?;
+        let seeds = seeds.into_iter().zip(clerks);
+        let own = seeds.map(|(desk, clerk)| Own { desk, clerk, access_log: access.sibling() });
+        let own = own.collect();
         let counts: Vec<Arc<Counts>> = (0..self.cores).map(|_| Arc::default()).collect();
         let shared = Arc::new(Shared {
             settings: Arc::new(RoadSettings::of(settings)),
@@ -178,6 +183,8 @@ impl Engine {
             trust: trust(&self.upstream_tls),
         };
         start_desk(desk, duties)?;
+        clerk::start(errands, Arc::downgrade(store))
+            .map_err(|fault| format!("cannot start the clerk: {fault}"))?;
         Ok(Running { cores, counts, exporter: self.exporter, board: self.board })
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod balance;
 pub mod certificates;
+pub mod clerk;
 pub mod cli;
 pub mod client;
 pub mod connection;

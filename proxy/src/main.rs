@@ -70,7 +70,7 @@ fn run(command: &Command) -> Result<(), String> {
     // 6. The cores and the desk.
     let listen = engine::listen(&proxy_ports);
     let node = Node { id: id.to_string(), hostname: process::hostname() };
-    let running = engine.start(&settings, listen, shown.proxy.as_ref(), node, &logs)?;
+    let running = engine.start(&settings, listen, shown.proxy.as_ref(), node, &logs, &store)?;
     running.show(&gauges);
     // 7. The Admin API, which can be asked from here on.
     let places = greeting::places(&office_ports);

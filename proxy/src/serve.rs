@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use exporter::Exporter;
 use plugins::pdk::meters::Meters;
-use plugins::pdk::{Kit, Node, Snapshot};
+use plugins::pdk::{Answered, Errand, Kit, Node, Office, Snapshot};
 use runtime::board::Board;
 use runtime::cores::{self, Cores, Listen, Plan, StartFault};
 use runtime::mailbox::AskerSeed;
@@ -46,6 +46,8 @@ pub struct Shared {
 pub struct Own {
     /// The way to the desk.
     pub desk: AskerSeed<Question, Told>,
+    /// The way to the clerk.
+    pub clerk: AskerSeed<Errand, Answered>,
     /// Where finished requests are noted.
     pub access_log: AccessLog,
 }
@@ -102,7 +104,7 @@ fn core(handle: &cores::Core, shared: &Shared, own: Own) -> Core {
         None => kit,
     };
     Core::new(Parts {
-        kit: Rc::new(kit),
+        kit: Rc::new(kit.with_office(Office::new(own.clerk.open(handle)))),
         settings: Arc::clone(&shared.settings),
         names: Names::new(own.desk.open(handle)),
         counts: shared.counts.get(number).cloned().unwrap_or_default(),

@@ -14,10 +14,10 @@ mod echo;
 mod gateway;
 #[path = "black_box/http.rs"]
 mod http;
-#[path = "black_box/sinks.rs"]
-mod sinks;
 #[path = "black_box/peers.rs"]
 mod peers;
+#[path = "black_box/sinks.rs"]
+mod sinks;
 
 #[path = "black_box/arrival.rs"]
 mod arrival;

@@ -98,6 +98,11 @@ pub fn random() -> u64 {
     KEY.with(|key| key.hash_one(count))
 }
 
+/// Fills a buffer with bytes that nobody can guess, for secrets. False if the system gives none.
+pub fn secret(bytes: &mut [u8]) -> bool {
+    aws_lc_rs::rand::fill(bytes).is_ok()
+}
+
 /// Reads the system's clock into this core's cache. The drivers call it; a step that computes for
 /// long may, too.
 pub fn refresh() {

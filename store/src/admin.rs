@@ -28,7 +28,7 @@ mod schemas;
 mod tags;
 mod targets;
 
-pub use call::{Call, Method};
+pub use call::{Call, Method, Work};
 pub use health::{
     AddressHealth, Balancers, HealthMark, ReadHealth, TakeMark, TargetHealth, TargetState,
     UpstreamHealth,
@@ -81,6 +81,9 @@ impl Admin {
 
     /// Answers one call. Never panics, whatever the call holds.
     pub fn answer(&mut self, store: &mut Working<'_>, call: &Call) -> Reply {
+        if let Some(Work(work)) = &call.work {
+            return work(store);
+        }
         let reply = self.reply(store, call).unwrap_or_else(|early| early);
         reply.finished(call, &self.node.facts.origins)
     }

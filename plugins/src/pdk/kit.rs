@@ -8,6 +8,7 @@ use runtime::board::{Board, View};
 use runtime::ring::Producer;
 use runtime::tally::Tally;
 
+use super::Office;
 use super::meters::{Counters, Table};
 
 /// Who this node is, for plugins that say so in an answer.
@@ -27,6 +28,8 @@ pub struct Kit {
     pub ring: RefCell<Option<Producer>>,
     /// Who this node is.
     pub node: Arc<Node>,
+    /// The way to the office; nobody is there in tests that ask nobody.
+    pub office: Office,
     /// What Moesif says about its applications: sampling rates and rules.
     pub remotes: View<Remotes>,
     /// Whether every peer may say whom it speaks for in a report: no `trusted_ips` are set.
@@ -51,6 +54,7 @@ impl Kit {
             tally,
             ring: RefCell::new(ring),
             node,
+            office: Office::default(),
             remotes: Board::view(remotes),
             believes_everybody: true,
             counters: Counters::new(Arc::new(Table::new(0))),
@@ -58,6 +62,13 @@ impl Kit {
             capture_bytes_max,
             captures_refused: Cell::new(0),
         }
+    }
+
+    /// With a way to the office.
+    #[must_use]
+    pub fn with_office(mut self, office: Office) -> Self {
+        self.office = office;
+        self
     }
 
     /// The same where only `trusted_ips` may say whom they speak for, unless there are none.

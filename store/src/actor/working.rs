@@ -77,6 +77,11 @@ impl<'a> Working<'a> {
         self.facts.uuid()
     }
 
+    /// A random secret of letters and digits, as fields that are filled in get it.
+    pub fn new_secret(&mut self) -> String {
+        self.facts.secret()
+    }
+
     /// Reads a key from a path: a UUID is an id, anything else a value of the endpoint key.
     ///
     /// # Errors

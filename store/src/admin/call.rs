@@ -1,6 +1,10 @@
 //! One request to the Admin API as the transport hands it over.
 
+use super::Reply;
+use crate::actor::Working;
 use crate::backend::Turn;
+use std::fmt;
+use std::sync::Arc;
 
 /// A method that the Admin API knows; what it does not know is refused everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +78,18 @@ pub struct Call {
     pub preflight_headers: Option<String>,
     /// The whole body, at most [`super::ADMIN_BODY_BYTES_MAX`] bytes.
     pub body: Vec<u8>,
+    /// The program's own work on the rows, in place of all of the above; no client can ask for it.
+    pub work: Option<Work>,
+}
+
+/// What the program itself does to rows, as a call among others. It may run more than once.
+#[derive(Clone)]
+pub struct Work(pub Arc<dyn Fn(&mut Working<'_>) -> Reply + Send + Sync>);
+
+impl fmt::Debug for Work {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Work")
+    }
 }
 
 /// First segments of paths whose answers need no rows.
@@ -84,6 +100,9 @@ impl Call {
     /// What the call needs of a backend that other nodes write to; none: it is about this node.
     #[must_use]
     pub fn need(&self) -> Option<Turn> {
+        if self.work.is_some() {
+            return Some(Turn::Write);
+        }
         let first = self.path.trim_start_matches('/').split('/').next().unwrap_or_default();
         if WITHOUT_ROWS.contains(&first) {
             return None;
@@ -93,6 +112,12 @@ impl Call {
             Some(Method::Options) | None => return None,
             Some(_) => Turn::Write,
         })
+    }
+
+    /// Work of the program on the rows. Its writes are taken back if it answers 400 or more.
+    #[must_use]
+    pub fn work(work: impl Fn(&mut Working<'_>) -> Reply + Send + Sync + 'static) -> Self {
+        Self { work: Some(Work(Arc::new(work))), ..Self::new("POST", "/") }
     }
 
     /// A call without headers and body; `target` is the path with its query.
