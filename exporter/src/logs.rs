@@ -121,8 +121,8 @@ impl Lane {
     fn settle(&mut self, finished: &Finished, now_ms: u64) -> Settled {
         let before = self.queue.failures();
         let settled = self.queue.finish(finished.number, &finished.delivery, now_ms);
-        let label = self.destination.label();
         if let Some(fault) = &finished.delivery.fault {
+            let label = self.destination.label();
             // Said once per outage: a gateway's log is no place to count a sink's failures.
             if before == 0 {
                 log::error!("[{label}] entries cannot be delivered: {fault}");
@@ -131,10 +131,10 @@ impl Lane {
             }
             self.last_error = Some(fault.clone());
         } else if before > 0 && self.queue.failures() == 0 {
-            log::info!("[{label}] entries are delivered again");
+            log::info!("[{}] entries are delivered again", self.destination.label());
         }
         if settled.expired > 0 {
-            let entries = settled.expired;
+            let (entries, label) = (settled.expired, self.destination.label());
             log::error!("[{label}] {entries} entries are given up: max_retry_time is over");
         }
         if settled.delivered > 0 {

@@ -451,6 +451,18 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        /// Whatever an operator writes is a field or a sentence.
+        #[test]
+        fn any_text_is_read(
+            text in r#"(return )?[a-z0-9_.{}()\[\]"'\\,;= -]{0,40}"#,
+            name in r"[a-z.\\]{0,12}",
+        ) {
+            let read = Field::parse(&name, &text);
+            proptest::prop_assert!(read.is_ok() || read.is_err_and(|why| !why.is_empty()));
+        }
+    }
+
     #[test]
     fn what_needs_lua_is_refused() {
         for snippet in [

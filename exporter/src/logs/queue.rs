@@ -91,6 +91,7 @@ pub struct Queue {
     terms: Terms,
     waiting: VecDeque<(Vec<u8>, u64)>,
     waiting_bytes: usize,
+    flying_bytes: usize,
     flights: Vec<Flight>,
     next: u64,
     failures: u32,
@@ -99,8 +100,15 @@ pub struct Queue {
 impl Queue {
     /// An empty queue.
     pub fn new(terms: Terms) -> Self {
-        let waiting = VecDeque::new();
-        Self { terms, waiting, waiting_bytes: 0, flights: Vec::new(), next: 0, failures: 0 }
+        Self {
+            terms,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            flying_bytes: 0,
+            flights: Vec::new(),
+            next: 0,
+            failures: 0,
+        }
     }
 
     /// Appends an entry. Gives the number of older ones that had to go.
@@ -128,9 +136,8 @@ impl Queue {
     }
 
     /// Bytes that are not settled.
-    pub fn bytes(&self) -> usize {
-        let flying = self.flights.iter().flat_map(|flight| flight.batch.iter()).map(Vec::len);
-        self.waiting_bytes + flying.sum::<usize>()
+    pub const fn bytes(&self) -> usize {
+        self.waiting_bytes + self.flying_bytes
     }
 
     /// Failures since the last success.
@@ -175,6 +182,7 @@ impl Queue {
         {
             bytes += entry.len();
             self.waiting_bytes -= entry.len();
+            self.flying_bytes += entry.len();
             batch.extend(self.waiting.pop_front().map(|(entry, _)| entry));
         }
         batch
@@ -190,7 +198,9 @@ impl Queue {
         let refused = delivery.refused.min(flight.batch.len() - delivered);
         let mut settled =
             Settled { delivered: delivered as u64, refused: refused as u64, expired: 0 };
-        let rest = flight.batch.get(delivered + refused..).unwrap_or_default();
+        let (gone, rest) =
+            flight.batch.split_at_checked(delivered + refused).unwrap_or((&flight.batch, &[]));
+        self.flying_bytes -= gone.iter().map(Vec::len).sum::<usize>();
         if rest.is_empty() {
             self.flights.remove(place);
             self.failures = 0;
@@ -202,6 +212,7 @@ impl Queue {
         self.failures = self.failures.saturating_add(1);
         if now_ms.saturating_sub(flight.first_ms) > self.terms.retry_time_ms {
             settled.expired = flight.batch.len() as u64;
+            self.flying_bytes -= flight.batch.iter().map(Vec::len).sum::<usize>();
             self.flights.remove(place);
             return settled;
         }
@@ -216,7 +227,7 @@ impl Queue {
         let entries = self.len() as u64;
         self.waiting.clear();
         self.flights.clear();
-        self.waiting_bytes = 0;
+        (self.waiting_bytes, self.flying_bytes) = (0, 0);
         entries
     }
 }
@@ -341,6 +352,9 @@ mod tests {
                 }
             }
             assert_eq!(pushed, settled + queue.len() as u64, "seed {seed}");
+            let waiting = queue.waiting.iter().map(|(entry, _)| entry.len()).sum::<usize>();
+            let flying = queue.flights.iter().flat_map(|f| f.batch.iter()).map(Vec::len);
+            assert_eq!(queue.bytes(), waiting + flying.sum::<usize>(), "seed {seed}");
         }
     }
 

@@ -219,6 +219,38 @@ mod tests {
         assert_eq!(read(&listener, 1).1, ["4"]);
     }
 
+    /// Accepts once over TLS; gives the name that was asked for and the first line.
+    fn read_tls(listener: &TcpListener) -> (Option<String>, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["other.test".to_owned()]).unwrap();
+        let certificate = certificate.self_signed(&key).unwrap();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key.into())
+            .unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let session = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        let mut stream = BufReader::new(StreamOwned::new(session, socket));
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        (stream.get_ref().conn.server_name().map(str::to_owned), line)
+    }
+
+    #[test]
+    fn a_server_is_asked_for_by_the_configured_name_and_believed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || read_tls(&listener));
+        let plan = TcpPlan { tls: Some(Some("sink.test".into())), ..plan(port) };
+        assert_eq!(Tcp::new(&plan).deliver(&entries(&["1"])), all(&entries(&["1"])));
+        assert_eq!(server.join().unwrap(), (Some("sink.test".to_owned()), "1\n".to_owned()));
+    }
+
     #[test]
     fn nobody_there_is_a_fault() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

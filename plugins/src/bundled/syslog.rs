@@ -1,7 +1,7 @@
 //! syslog: sends the log document of each exchange to this machine's log.
 //!
 //! Source: Kong `kong/plugins/syslog/{schema,handler}.lua`; recorded messages; syslog(3) for the
-//! numbers of facilities.
+//! numbers of facilities. `TOLLGATE_SYSLOG_SOCKET` names the socket where it is not `/dev/log`.
 
 use exporter::logs::{Form, LogDestination, LogSettings, Terms, Way};
 use store::schema::{PluginSchema, Preset, text, typical};
@@ -42,8 +42,9 @@ pub static PLUGIN: Spec = Spec {
     prepare,
 };
 
-/// Where this machine's log listens.
+/// Where this machine's log listens, unless the environment names another socket.
 const SOCKET: &str = "/dev/log";
+const SOCKET_VARIABLE: &str = "TOLLGATE_SYSLOG_SOCKET";
 /// Facilities by number.
 const FACILITIES: [&str; 12] = [
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv",
@@ -62,7 +63,8 @@ fn facility(name: &str) -> u8 {
 
 fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
     let severities = severities(config, facility(config.text("facility").unwrap_or("user")));
-    let way = Way::Local(SOCKET.into());
+    let socket = std::env::var_os(SOCKET_VARIABLE).unwrap_or_else(|| SOCKET.into());
+    let way = Way::Local(socket.into());
     let destination = LogDestination { plugin: "syslog", way, terms: Terms::PROMPT };
     let (form, fields) = (Form::Syslog(severities), custom_fields(config));
     let settings = LogSettings { destination, form, fields };
