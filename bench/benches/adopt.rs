@@ -27,7 +27,7 @@ fn catalogue() -> Catalogue {
     let schemas = specs.iter().map(|spec| &spec.schema).collect();
     let owned: Vec<_> = specs.iter().flat_map(|spec| spec.entities.iter().copied()).collect();
     let enabled = specs.iter().map(|spec| spec.schema.name.to_owned()).collect();
-    Arc::unwrap_or_clone(proxy::keeper::catalogue(schemas, &owned, enabled))
+    Arc::unwrap_or_clone(proxy::keeper::catalogue(schemas, &owned, enabled, false))
 }
 
 /// One consumer, and so many keys of his.

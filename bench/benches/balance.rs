@@ -25,7 +25,7 @@ fn seats(count: usize) -> Vec<Seat> {
 }
 
 fn upstream(algorithm: Algorithm) -> Arc<Upstream> {
-    let catalogue = proxy::keeper::catalogue(Vec::new(), &[], Vec::new());
+    let catalogue = proxy::keeper::catalogue(Vec::new(), &[], Vec::new(), false);
     let row = store::script::row(&catalogue, "upstreams", &json!({ "name": "up" })).unwrap();
     let upstream = Upstream::from_row(&row).unwrap();
     Arc::new(Upstream { algorithm, ..(*upstream).clone() })

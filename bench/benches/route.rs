@@ -63,6 +63,9 @@ fn spec(shape: Shape, number: usize) -> RouteSpec {
         request_buffering: true,
         response_buffering: true,
         created_at: 0,
+        expression: None,
+        priority: 0,
+        bound_to_protocols: false,
     }
 }
 
@@ -99,6 +102,7 @@ fn find(criterion: &mut Criterion) {
                     number = (number + 1) % REQUESTS;
                     let (host, path) = &requests[number];
                     let lookup = Lookup {
+                        query: b"",
                         method: "GET",
                         host: host.as_bytes(),
                         path: normalise(path.as_bytes(), &mut scratch).unwrap(),

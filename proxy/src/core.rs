@@ -196,7 +196,7 @@ impl Core {
     ) -> Result<Rc<Planned>, Fault> {
         let target = target::split(request.target());
         let path = normalise(target.path, scratch)?;
-        let lookup = lookup(exchange, request, path);
+        let lookup = lookup(exchange, request, path, target.query);
         let mut cache = self.route_cache.borrow_mut();
         let found = roadmap.router.decide(&lookup, &mut cache)?.ok_or(What::NoRoute)?;
         let planned = self.plan_of(roadmap, snapshot, found.route);
@@ -330,7 +330,7 @@ impl Core {
         let target = target::split(exchange.request.target());
         let mut scratch = Vec::new();
         let path = normalise(target.path, &mut scratch).ok()?;
-        let lookup = lookup(exchange, &exchange.request, path);
+        let lookup = lookup(exchange, &exchange.request, path, target.query);
         let mut cache = self.route_cache.borrow_mut();
         let found = roadmap.router.decide(&lookup, &mut cache).ok()??;
         let same = found.route.spec.id == planned.route.spec.id;
@@ -362,10 +362,16 @@ impl Core {
 }
 
 /// What the router must know of a request.
-fn lookup<'a>(exchange: &'a Exchange, request: &'a Request, path: Normal<'a>) -> Lookup<'a> {
+fn lookup<'a>(
+    exchange: &'a Exchange,
+    request: &'a Request,
+    path: Normal<'a>,
+    query: Option<&'a [u8]>,
+) -> Lookup<'a> {
     let (client, local) = crate::heads::ends(exchange);
     Lookup {
         method: request.method(),
+        query: query.unwrap_or_default(),
         host: request.fields.get_known(Known::Host).unwrap_or_default(),
         path,
         headers: &request.fields,

@@ -22,15 +22,20 @@ const DATABASE_FILE: &str = "tollgate.db";
 /// The last good configuration under the prefix, for starts while the database is away.
 const COPY_FILE: &str = "last-good.rows";
 
-/// What can be configured on this node. `enabled` are the names of the plugins in force.
+/// What can be configured on this node. `enabled` are the names of the plugins in force,
+/// `expressions` says whether routes can be expressions.
 #[must_use]
 pub fn catalogue(
     plugins: Vec<&'static PluginSchema>,
     owned: &[&'static Entity],
     enabled: Vec<String>,
+    expressions: bool,
 ) -> Arc<Catalogue> {
     let mut catalogue = Catalogue::new(plugins, owned);
     catalogue.enabled = enabled;
+    if expressions {
+        catalogue = catalogue.with_expressions();
+    }
     Arc::new(catalogue)
 }
 

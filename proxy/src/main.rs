@@ -63,7 +63,8 @@ fn run(command: &Command) -> Result<(), String> {
     node.balancers = engine.balancers();
     let schemas = specs.iter().map(|spec| &spec.schema).collect();
     let owned: Vec<_> = specs.iter().flat_map(|spec| spec.entities.iter().copied()).collect();
-    let catalogue = keeper::catalogue(schemas, &owned, enabled);
+    let expressions = settings.text("router_flavor") == Some("expressions");
+    let catalogue = keeper::catalogue(schemas, &owned, enabled, expressions);
     let watch = engine.watch(shown.proxy.as_ref());
     let store = Arc::new(keeper::open(&settings, &prefix.path, catalogue, node, watch)?);
     gauges.watch_database(store.reachable_reading());

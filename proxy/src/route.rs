@@ -20,6 +20,7 @@ pub mod target;
 pub mod upstream;
 
 mod careless;
+mod condition;
 mod matcher;
 mod normal;
 mod pattern;
@@ -60,6 +61,8 @@ pub struct Lookup<'a> {
     pub host: &'a [u8],
     /// Path in normal form, see [`normalise`].
     pub path: Normal<'a>,
+    /// The query without its question mark; empty where there is none.
+    pub query: &'a [u8],
     /// The header lines.
     pub headers: &'a Fields,
     /// The server name of the TLS handshake.
@@ -287,6 +290,9 @@ impl Router {
             (Taken::Prefix(len), _) => PathMatch::Prefix(len),
             (Taken::Regex { at, range }, Paths::Patterns(all)) => {
                 PathMatch::Regex(all.get(at)?, range)
+            }
+            (Taken::Regex { at, range }, Paths::Condition(condition)) => {
+                PathMatch::Regex(condition.patterns.get(at)?, range)
             }
             _ => PathMatch::None,
         };

@@ -29,6 +29,8 @@ mod certificates;
 mod declarative;
 #[path = "black_box/events.rs"]
 mod events;
+#[path = "black_box/expressions.rs"]
+mod expressions;
 #[path = "black_box/limits.rs"]
 mod limits;
 #[path = "black_box/logs.rs"]

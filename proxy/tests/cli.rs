@@ -74,16 +74,6 @@ fn check_tells_a_sound_file_from_a_broken_one() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_not_replaced() {
-    let words = "router_flavor = expressions is not built yet: use traditional_compatible";
-    let folder = tempfile::tempdir().unwrap();
-    let prefix = in_folder(folder.path(), "prefix");
-    let env = [("KONG_ROUTER_FLAVOR", "expressions")];
-    check(&["start", "-p", &prefix], &env, 1, "", &fault(words));
-    assert!(!Path::new(&prefix).join("logs").exists(), "nothing was begun");
-}
-
-#[test]
 fn a_database_that_is_not_there_is_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let prefix = in_folder(folder.path(), "prefix");

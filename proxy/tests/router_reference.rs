@@ -187,6 +187,9 @@ fn route(random: &mut Random) -> RouteSpec {
         request_buffering: true,
         response_buffering: true,
         created_at: 0,
+        expression: None,
+        priority: 0,
+        bound_to_protocols: false,
     }
 }
 
@@ -317,6 +320,7 @@ fn ask(
     let mut scratch = Vec::new();
     let path = normalise(path, &mut scratch).unwrap();
     let lookup = Lookup {
+        query: b"",
         method: asked.method,
         host: asked.host.as_bytes(),
         path,

@@ -10,6 +10,7 @@
 
 pub mod address;
 mod complete;
+pub mod expression;
 mod faults;
 mod fields;
 pub mod formats;

@@ -335,20 +335,9 @@ impl Settings {
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
         let role = self.text("role").unwrap_or("traditional");
-        if role != "traditional" {
-            return Some(format!(
-                "role = {role} is not built yet: only role = traditional can be started"
-            ));
-        }
-        if self.text("router_flavor") == Some("expressions") {
-            return Some(
-                "router_flavor = expressions is not built yet: use traditional_compatible"
-                    .to_owned(),
-            );
-        }
-        match self.database() {
-            Database::Sqlite | Database::Postgres | Database::Off => None,
-        }
+        (role != "traditional").then(|| {
+            format!("role = {role} is not built yet: only role = traditional can be started")
+        })
     }
 
     /// The working directory, without a slash at its end.

@@ -24,7 +24,7 @@ pub use filter_chains::FILTER_CHAINS;
 pub use key_sets::KEY_SETS;
 pub use keys::KEYS;
 pub use plugins::PLUGINS;
-pub use routes::ROUTES;
+pub use routes::{ROUTES, ROUTES_BY_EXPRESSION};
 pub use services::SERVICES;
 pub use snis::SNIS;
 pub use targets::{TARGET_PORT, TARGETS};

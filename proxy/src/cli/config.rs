@@ -103,7 +103,8 @@ fn prepare(command: &Command, name: &str) -> Result<(Settings, Arc<Catalogue>), 
     let enabled = settings.plugins(&installed)?;
     let schemas = specs.iter().map(|spec| &spec.schema).collect();
     let owned: Vec<_> = specs.iter().flat_map(|spec| spec.entities.iter().copied()).collect();
-    Ok((settings, keeper::catalogue(schemas, &owned, enabled)))
+    let expressions = settings.text("router_flavor") == Some("expressions");
+    Ok((settings, keeper::catalogue(schemas, &owned, enabled, expressions)))
 }
 
 fn parse(

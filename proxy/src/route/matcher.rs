@@ -5,9 +5,10 @@
 //! hosts are not case-sensitive, so here they are compared in small letters.
 
 use super::Lookup;
+use super::condition::{Condition, Hints};
 use super::pattern::{Pattern, Searches};
 use super::priority::Order;
-use super::spec::{Net, PathGroup, PathText, RouteSpec};
+use super::spec::{Net, PathGroup, PathText, Protocols, RouteSpec};
 use runtime::http::head::Fields;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -22,6 +23,9 @@ pub struct RouteEntry {
     snis: Box<[NameRule]>,
     headers: Box<[HeaderRule]>,
 }
+
+const PLAIN: Protocols = Protocols::HTTP.and(Protocols::GRPC);
+const SECURE: Protocols = Protocols::HTTPS.and(Protocols::GRPCS);
 
 /// A name with or without a wildcard, in small letters, and the port that must go with it.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +72,7 @@ mod asks {
     pub(super) const SOURCE: u8 = 1 << 3;
     pub(super) const DESTINATION: u8 = 1 << 4;
     pub(super) const HEADERS: u8 = 1 << 5;
+    pub(super) const PROTOCOL: u8 = 1 << 6;
 }
 
 #[derive(Debug)]
@@ -76,6 +81,8 @@ pub(super) enum Paths {
     /// Kept by the node: it is asked only for paths that begin with its text.
     Prefix,
     Patterns(Box<[Pattern]>),
+    /// An expression, which names a part of the path by itself.
+    Condition(Condition),
 }
 
 /// Which part of the path a matcher took.
@@ -92,7 +99,9 @@ impl RouteEntry {
     /// # Errors
     /// The first regular expression that does not compile, in one sentence.
     pub fn new(spec: RouteSpec) -> Result<Self, String> {
-        let hosts = spec.hosts.iter().map(|host| host_rule(host)).collect();
+        // The host that an expression asks for decides where the route is kept.
+        let hinted = spec.expression.as_deref().and_then(|text| Hints::of(text).host);
+        let hosts = spec.hosts.iter().chain(&hinted).map(|host| host_rule(host)).collect();
         let snis = spec.snis.iter().map(|sni| sni_rule(sni)).collect();
         let headers = spec.headers.iter().map(|(name, values)| HeaderRule::new(name, values));
         let headers = headers.collect::<Result<_, _>>()?;
@@ -108,6 +117,7 @@ impl RouteEntry {
             | ask(!spec.sources.is_empty(), asks::SOURCE)
             | ask(!spec.destinations.is_empty(), asks::DESTINATION)
             | ask(!spec.headers.is_empty(), asks::HEADERS)
+            | ask(spec.bound_to_protocols && spec.protocols != Protocols::HTTPS, asks::PROTOCOL)
     }
 
     /// Server names count only where there is TLS.
@@ -145,7 +155,10 @@ impl Matcher {
         Ok(Self {
             order: Order { priority, id: group.id.as_u128() },
             asks: entry.asks(),
-            paths: Paths::new(&group.paths)?,
+            paths: match &entry.spec.expression {
+                Some(text) => Paths::Condition(Condition::new(text)?),
+                None => Paths::new(&group.paths)?,
+            },
             entry: Arc::clone(entry),
         })
     }
@@ -165,6 +178,7 @@ impl Matcher {
         match &self.paths {
             Paths::Any => Some(Taken::Nothing),
             Paths::Prefix => Some(Taken::Prefix(start_len)),
+            Paths::Condition(condition) => condition.take(lookup, host, scratch),
             // Last, because they cost most.
             Paths::Patterns(all) => all.iter().enumerate().find_map(|(at, pattern)| {
                 let range = scratch.searches.find(pattern, lookup.path.path)?;
@@ -176,7 +190,9 @@ impl Matcher {
     fn admits(&self, lookup: &Lookup<'_>, host: &Host<'_>, scratch: &mut Scratch<'_>) -> bool {
         let RouteEntry { spec, hosts, headers, .. } = &*self.entry;
         let asks = |bit| self.asks & bit != 0;
-        (!asks(asks::METHOD) || spec.methods.iter().any(|method| method == lookup.method))
+        let protocols = if lookup.tls { SECURE } else { PLAIN };
+        (!asks(asks::PROTOCOL) || spec.protocols.any(protocols))
+            && (!asks(asks::METHOD) || spec.methods.iter().any(|method| method == lookup.method))
             && (!asks(asks::HOST) || hosts.iter().any(|rule| rule.admits(host)))
             && (!asks(asks::SNI) || self.entry.admits_sni(lookup))
             && (!asks(asks::SOURCE) || within(&spec.sources, lookup.client))
@@ -287,7 +303,7 @@ impl HeaderRule {
 }
 
 /// Kong's router calls a header by its name with underscores, so `-` and `_` are one.
-fn same_name(ours: &str, theirs: &[u8]) -> bool {
+pub(super) fn same_name(ours: &str, theirs: &[u8]) -> bool {
     let same = |(ours, theirs): (u8, &u8)| {
         ours.eq_ignore_ascii_case(theirs) || matches!((ours, theirs), (b'-', b'_') | (b'_', b'-'))
     };

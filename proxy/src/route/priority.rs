@@ -13,6 +13,8 @@ use super::spec::{PathText, RouteSpec};
 const HEADER_NAMES_MAX: usize = 255;
 const PLAIN_HOSTS: u64 = 1 << 60;
 const REGEX: u64 = 1 << 51;
+/// Expressions go before all other routes.
+const EXPRESSION: u64 = 0xff << 56;
 const PREFIX_LEN_MASK: u64 = 0x7_ffff;
 
 /// The place of one path group of a route in the order of all: the higher comes first, and of
@@ -28,6 +30,9 @@ pub struct Order {
 /// The priority of one path group of `route`; `path` is any path of the group.
 #[must_use]
 pub fn priority(route: &RouteSpec, path: Option<&PathText>) -> u64 {
+    if route.expression.is_some() {
+        return EXPRESSION | route.priority;
+    }
     let weight = [
         !route.sources.is_empty(),
         !route.destinations.is_empty(),

@@ -1,5 +1,6 @@
 //! Routes out of the store's rows.
 
+use super::condition::Hints;
 use super::{Net, PathText, Protocols, RouteSpec};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -13,7 +14,9 @@ impl RouteSpec {
     /// An address or protocol that cannot be read, in one sentence. The store has checked both, but
     /// a condition that is left out would let more requests in.
     pub fn from_row(row: &Row) -> Result<Self, String> {
-        Self::from_values(row.id(), |name| row.get(name))
+        let mut spec = Self::from_values(row.id(), |name| row.get(name))?;
+        spec.bound_to_protocols = row.entity().field("expression").is_some();
+        Ok(spec)
     }
 
     fn from_values<'v>(id: Uuid, get: impl Fn(&str) -> &'v Value) -> Result<Self, String> {
@@ -23,6 +26,8 @@ impl RouteSpec {
         let headers = get("headers").pairs().iter().map(|(name, values)| {
             (name.to_string(), values.texts().map(str::to_owned).collect::<Vec<_>>())
         });
+        let expression = get("expression").as_text().map(str::to_owned);
+        let hints = expression.as_deref().map(Hints::of).unwrap_or_default();
         let redirect = get("https_redirect_status_code").as_integer();
         Ok(Self {
             id,
@@ -31,7 +36,7 @@ impl RouteSpec {
             protocols: protocols(get("protocols"))?,
             methods: texts("methods"),
             hosts: texts("hosts"),
-            paths: get("paths").texts().map(PathText::new).collect(),
+            paths: get("paths").texts().map(PathText::new).chain(hints.path).collect(),
             headers: headers.collect(),
             snis: texts("snis"),
             sources: nets("sources")?,
@@ -43,6 +48,9 @@ impl RouteSpec {
             request_buffering: flag("request_buffering", true),
             response_buffering: flag("response_buffering", true),
             created_at: get("created_at").as_integer().unwrap_or(0),
+            expression,
+            priority: get("priority").as_integer().and_then(|n| n.try_into().ok()).unwrap_or(0),
+            bound_to_protocols: false,
         })
     }
 }
@@ -130,6 +138,9 @@ mod tests {
             request_buffering: false,
             response_buffering: false,
             created_at: 99,
+            expression: None,
+            priority: 0,
+            bound_to_protocols: false,
         };
         assert_eq!(found, Ok(expected));
     }

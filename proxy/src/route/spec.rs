@@ -120,6 +120,13 @@ pub struct RouteSpec {
     pub response_buffering: bool,
     /// Unix seconds.
     pub created_at: i64,
+    /// What is asked instead of the conditions above; `paths` then holds what its paths begin with.
+    pub expression: Option<String>,
+    /// Decides among expressions: the greater goes first.
+    pub priority: u64,
+    /// Whether only requests of its protocols match (`router_flavor = expressions`). A route for
+    /// `https` alone matches the others too, to redirect them.
+    pub bound_to_protocols: bool,
 }
 
 /// Paths that are matched together: all regular expressions, or all prefixes of one length.
@@ -168,7 +175,7 @@ impl RouteSpec {
             + self.snis.len()
             + self.sources.len()
             + self.destinations.len();
-        conditions > 0 && !self.protocols.any(Protocols::STREAM)
+        (conditions > 0 || self.expression.is_some()) && !self.protocols.any(Protocols::STREAM)
     }
 }
 
@@ -197,6 +204,9 @@ pub(crate) mod tests {
             request_buffering: true,
             response_buffering: true,
             created_at: 0,
+            expression: None,
+            priority: 0,
+            bound_to_protocols: false,
         };
         for word in text.split_whitespace() {
             let (key, values) = word.split_once('=').unwrap();

@@ -23,6 +23,7 @@ fn decide(router: &Router, path: &str, words: &str) -> Result<Option<(u128, Stri
     let mut scratch = Vec::new();
     let path = normalise(path.as_bytes(), &mut scratch)?;
     let lookup = Lookup {
+        query: b"",
         method,
         host: host.as_bytes(),
         path,
@@ -202,6 +203,7 @@ fn groups_of_a_regex_can_be_read() {
     let mut cache = RouteCache::default();
     let path = Normal { path: b"/u/42/", wary: false };
     let lookup = Lookup {
+        query: b"",
         method: "GET",
         host: b"",
         path,

@@ -24,6 +24,17 @@ impl Catalogue {
         Self { entities, plugins, enabled }
     }
 
+    /// The same with routes that can be expressions (`router_flavor = expressions`).
+    #[must_use]
+    pub fn with_expressions(mut self) -> Self {
+        for entity in &mut self.entities {
+            if entity.name == crate::entities::ROUTES.name {
+                *entity = &crate::entities::ROUTES_BY_EXPRESSION;
+            }
+        }
+        self
+    }
+
     /// The entity of that name.
     pub fn entity(&self, name: &str) -> Option<&'static Entity> {
         self.entities.iter().copied().find(|entity| entity.name == name)

@@ -26,7 +26,7 @@ impl Told {
     }
 
     fn tell(&mut self, entity: &str, row: Option<Json>, id: Uuid) {
-        let catalogue = keeper::catalogue(Vec::new(), &[], Vec::new());
+        let catalogue = keeper::catalogue(Vec::new(), &[], Vec::new(), false);
         let after = row.map(|row| script::row(&catalogue, entity, &row).unwrap());
         let before = match &after {
             Some(row) => self.rows.insert(id, Arc::clone(row)),
@@ -271,7 +271,7 @@ fn a_sweep_makes_marked_balancers_anew() {
 #[test]
 fn one_of_a_thousand_is_a_small_change() {
     let mut told = Told::new(json!({ "algorithm": "consistent-hashing" }));
-    let catalogue = keeper::catalogue(Vec::new(), &[], Vec::new());
+    let catalogue = keeper::catalogue(Vec::new(), &[], Vec::new(), false);
     let rows: Vec<Change> = (0..1_000_u32)
         .map(|number| {
             let row = json!({
