@@ -9,6 +9,7 @@ mod crash;
 mod idle;
 mod live;
 mod losses;
+mod million;
 mod outage;
 mod rate;
 
@@ -60,6 +61,7 @@ const EXPERIMENTS: &[Experiment] = &[
     ("live", "an Admin write is live at once and disturbs nobody", live::run),
     ("idle", "what an idle connection costs in memory", idle::run),
     ("allocations", "calls of the allocator per request", allocations::run),
+    ("million", "a start on Postgres with a million credentials", million::run),
     ("adopt", "a large configuration changes without a pause", adopt::run),
 ];
 

@@ -7,6 +7,7 @@
 mod answer;
 mod captures;
 mod config;
+pub mod counters;
 pub mod credentials;
 mod endpoint;
 mod exchange;

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use store::admin::KONG_VERSION;
 use store::conf::Settings;
 
-use crate::{migrate, prefix};
+use crate::{migrate, moving, prefix};
 
 mod config;
 
@@ -40,6 +40,7 @@ The available commands are:
            [-f,--force] [-q,--quiet] [--lock-timeout SECONDS]
  moesif    Find out whether Moesif can be reached: ping [--application-id ID] [--endpoint URL]
  config    Declarative configuration: init [FILE], parse FILE, db_import FILE, db_export [FILE]
+ migrate-from-kong --check  Tell what of a Kong's settings and database would be the same here
  version   Print the version: [-a,--all]
 
 Settings come from FILE (by default /etc/kong/kong.conf or /etc/kong.conf), then from
@@ -68,6 +69,8 @@ pub struct Command {
     pub quiet: bool,
     /// Does it although it has been done.
     pub force: bool,
+    /// Looks, and changes nothing.
+    pub check: bool,
     /// Brings the database up to date before the start.
     pub run_migrations: bool,
     application_id: Option<String>,
@@ -99,6 +102,7 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Exit
         "version" => version(command.all, as_kong),
         "check" => return Err(check(command.conf.as_deref())),
         "migrations" => return Err(migrate::answer(&command)),
+        "migrate-from-kong" => return Err(moving::answer(&command)),
         name => match answer(name, &command) {
             Ok(words) if words.is_empty() => {}
             Ok(words) => say(&format!("{words}\n")),
@@ -133,6 +137,7 @@ fn parse(parser: &mut lexopt::Parser) -> Result<Command, String> {
             Short('y') | Long("yes") => command.yes = true,
             Short('q') | Long("quiet") => command.quiet = true,
             Short('f') | Long("force") => command.force = true,
+            Long("check") => command.check = true,
             Long("run-migrations") => command.run_migrations = true,
             Short('v') | Long("v" | "vv") => {}
             Value(word) => {

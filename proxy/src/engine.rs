@@ -17,13 +17,16 @@ use runtime::tally::Tally;
 use runtime::tls::{Acceptor, AcceptorPlan, Names, Versions};
 use store::actor::{Store, Watch};
 use store::admin::{Balancers, OwnEndpoint};
-use store::conf::{Edge, Settings};
+use store::backend::postgres::{PostgresPlan, Server};
+use store::conf::{Database, Edge, Settings};
+use uuid::Uuid;
 
 use crate::balance::admin;
 use crate::balance::registry::Registry;
 use crate::certificates::Configured;
 use crate::clerk;
 use crate::core::Counts;
+use crate::counters;
 use crate::desk::checks::Trust;
 use crate::desk::resolver::NameSettings;
 use crate::desk::{self, Duties};
@@ -160,9 +163,18 @@ impl Engine {
         let access: AccessLog = logs.access(Side::Proxy);
         let (clerks, errands) =
             mailbox::channel(self.cores).map_err(|fault| format!("no mailbox: {fault}"))?;
-        let seeds = seeds.into_iter().zip(clerks);
-        let own = seeds.map(|(desk, clerk)| Own { desk, clerk, access_log: access.sibling() });
-        let own = own.collect();
+        let counters = counters::start(self.cores, &self.tally, database(settings))?;
+        let own = seeds
+            .into_iter()
+            .zip(clerks)
+            .zip(counters)
+            .map(|((desk, clerk), counters)| Own {
+                desk,
+                clerk,
+                counters,
+                access_log: access.sibling(),
+            })
+            .collect();
         let counts: Vec<Arc<Counts>> = (0..self.cores).map(|_| Arc::default()).collect();
         let shared = Arc::new(Shared {
             settings: Arc::new(RoadSettings::of(settings)),
@@ -187,6 +199,12 @@ impl Engine {
             .map_err(|fault| format!("cannot start the clerk: {fault}"))?;
         Ok(Running { cores, counts, exporter: self.exporter, board: self.board })
     }
+}
+
+/// The database that nodes share, if there is one.
+fn database(settings: &Settings) -> Option<Server> {
+    let shares = settings.database() == Database::Postgres;
+    shares.then(|| PostgresPlan::of(settings, Uuid::nil(), None).server)
 }
 
 /// Starts the desk. It ends with the process: nobody waits for it, and it holds nothing that must

@@ -16,6 +16,7 @@ use runtime::{clock, io};
 use crate::balance::directory::Directory;
 use crate::connection::{self, Port};
 use crate::core::{Core, Counts, Parts};
+use crate::counters::CountersSeed;
 use crate::logs::AccessLog;
 use crate::names::{Names, Question, Told};
 use crate::settings::RoadSettings;
@@ -48,6 +49,8 @@ pub struct Own {
     pub desk: AskerSeed<Question, Told>,
     /// The way to the clerk.
     pub clerk: AskerSeed<Errand, Answered>,
+    /// The way to counters that nodes share.
+    pub counters: CountersSeed,
     /// Where finished requests are noted.
     pub access_log: AccessLog,
 }
@@ -97,7 +100,8 @@ fn core(handle: &cores::Core, shared: &Shared, own: Own) -> Core {
         shared.exporter.remotes(),
         shared.settings.capture_bytes_max,
     )
-    .believing(shared.settings.trust.nets.is_empty());
+    .believing(shared.settings.trust.nets.is_empty())
+    .sharing(own.counters.open(handle));
     let table = shared.meters.table(number).cloned();
     let kit = match table {
         Some(table) => kit.counting_in(table),

@@ -43,6 +43,8 @@ mod naming;
 mod not_built;
 #[path = "black_box/proxying.rs"]
 mod proxying;
+#[path = "black_box/shared_limits.rs"]
+mod shared_limits;
 #[path = "black_box/tutorial.rs"]
 mod tutorial;
 #[path = "black_box/unusual.rs"]

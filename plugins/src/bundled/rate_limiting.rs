@@ -5,19 +5,26 @@
 //! passed. Kong counts after the answer, which lets a burst through; here the request that would
 //! pass a limit is refused.
 //!
+//! With `policy=cluster`, and with `policy=redis` and a `sync_rate`, the node counts for itself and
+//! is brought in step every so often: within the time between two such moments each other node may
+//! admit what it sees as left, and no more. With `policy=redis` and no `sync_rate` the Redis
+//! decides each request, atomically for all windows: the limit is exact for all nodes together.
+//!
 //! Source: Kong `kong/plugins/rate-limiting/{schema,handler}.lua`,
 //! `kong/plugins/rate-limiting/policies/init.lua`; recorded cases of the suite `plugins-traffic`.
 
 mod schema;
+mod shared;
 
 use std::net::IpAddr;
 
-use runtime::tally::Slot;
+use runtime::tally::{Slot, Tally};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::pdk::window::{PERIODS, Period};
-use crate::pdk::{Answer, Config, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step};
+use crate::pdk::{Answer, Config, Exchange, Fault, Outcome, Phase, Plugin, Prepared, Spec, Step};
+use shared::Shared;
 
 /// The plugin.
 pub static PLUGIN: Spec = Spec {
@@ -57,13 +64,11 @@ struct RateLimiting {
     fault_tolerant: bool,
     error_code: u16,
     error_message: String,
+    /// Where nodes count together; none: this node alone.
+    shared: Option<Shared>,
 }
 
 fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
-    if config.text("policy") == Some("redis") {
-        let message = "the policy redis is not built yet; use local".to_owned();
-        return Err(Fault { field: "policy", message });
-    }
     let limits = PERIODS
         .iter()
         .filter_map(|period| Some(Limit { period: *period, limit: config.number(period.name())? }))
@@ -88,6 +93,7 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
             .filter(|code| (100..=599).contains(code))
             .unwrap_or(429),
         error_message: named("error_message"),
+        shared: Shared::of(config),
     };
     Ok(Prepared::new(move || Box::new(prepared.clone())))
 }
@@ -101,38 +107,37 @@ fn scope(config: &Config<'_>) -> [u8; 32] {
 impl Plugin for RateLimiting {
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Step<'a> {
         let now_s = (exchange.times.started_wall_us / 1_000_000).cast_signed();
-        let tally = &exchange.kit.tally;
         let who = self.identifier(exchange);
-        let slots: SmallVec<[Slot; 2]> = self
-            .limits
-            .iter()
-            .map(|limit| Slot {
-                key: tally.fingerprint(&[&self.scope, who.bytes(), &[limit.period.number()]]),
-                window: limit.period.window(now_s),
-                ends_s: limit.period.ends_s(now_s),
-                limit: limit.limit.ceil() as u64,
-            })
-            .collect();
-        let outcome = tally.reserve(&slots, 1, now_s.cast_unsigned());
+        let slots = self.slots(&exchange.kit.tally, &who, now_s);
+        let counter = |shared: &Shared| {
+            let kept: SmallVec<[(Period, Slot); 2]> =
+                self.limits.iter().map(|limit| limit.period).zip(slots.clone()).collect();
+            shared.counter(&self.scope, who.words(), &kept, now_s)
+        };
+        if let Some(shared) = self.shared.as_ref().filter(|shared| shared.decides()) {
+            let counter = counter(shared);
+            return Step::Wait(Box::pin(async move {
+                let told = exchange.kit.shared_counters.decide(counter, shared.timeout_ms).await;
+                match told {
+                    None => self.without_a_store(),
+                    Some(told) => self.outcome(exchange, &told.before, told.admitted, now_s),
+                }
+            }));
+        }
+        let outcome = exchange.kit.tally.reserve(&slots, 1, now_s.cast_unsigned());
         if outcome.full {
             // The table has no room for another counter: as Kong without its datastore.
-            return match self.fault_tolerant {
-                true => Step::NEXT,
-                false => Step::answer(Answer::error(500, "An unexpected error occurred")),
-            };
+            return Step::Done(self.without_a_store());
         }
-        let shown = self.shown(&outcome.before, outcome.admitted, now_s);
-        if !self.hide_client_headers {
-            shown.write(exchange);
+        if let Some(shared) = &self.shared {
+            if shared.is_down() && !self.fault_tolerant {
+                return Step::Done(self.without_a_store());
+            }
+            if outcome.admitted {
+                exchange.kit.shared_counters.note(counter(shared));
+            }
         }
-        if outcome.admitted {
-            return Step::NEXT;
-        }
-        let answer = Answer::error(self.error_code, self.error_message.clone());
-        Step::answer(match self.hide_client_headers {
-            true => answer,
-            false => answer.with("Retry-After", shown.reset_s.to_string()),
-        })
+        Step::Done(self.outcome(exchange, &outcome.before, outcome.admitted, now_s))
     }
 }
 
@@ -151,9 +156,59 @@ impl Who<'_> {
             Self::Text(text) => text,
         }
     }
+
+    /// As Kong writes it where nodes count together.
+    fn words(&self) -> String {
+        match self {
+            Self::Id(id) => id.to_string(),
+            Self::Ip(ip) => std::net::Ipv6Addr::from(*ip).to_canonical().to_string(),
+            Self::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        }
+    }
 }
 
 impl RateLimiting {
+    /// The node's own counter of each limit.
+    fn slots(&self, tally: &Tally, who: &Who<'_>, now_s: i64) -> SmallVec<[Slot; 2]> {
+        let place = self.shared.as_ref().map_or(&b""[..], |shared| shared.mark.as_bytes());
+        let slot = |limit: &Limit| Slot {
+            key: tally.fingerprint(&[&self.scope, who.bytes(), &[limit.period.number()], place]),
+            window: limit.period.window(now_s),
+            ends_s: limit.period.ends_s(now_s),
+            limit: limit.limit.ceil() as u64,
+        };
+        self.limits.iter().map(slot).collect()
+    }
+
+    /// Nobody can say how much is left.
+    fn without_a_store(&self) -> Outcome {
+        match self.fault_tolerant {
+            true => Outcome::Next,
+            false => Outcome::Answer(Box::new(Answer::error(500, "An unexpected error occurred"))),
+        }
+    }
+
+    fn outcome(
+        &self,
+        exchange: &mut Exchange,
+        before: &[u64],
+        admitted: bool,
+        now_s: i64,
+    ) -> Outcome {
+        let shown = self.shown(before, admitted, now_s);
+        if !self.hide_client_headers {
+            shown.write(exchange);
+        }
+        if admitted {
+            return Outcome::Next;
+        }
+        let answer = Answer::error(self.error_code, self.error_message.clone());
+        Outcome::Answer(Box::new(match self.hide_client_headers {
+            true => answer,
+            false => answer.with("Retry-After", shown.reset_s.to_string()),
+        }))
+    }
+
     fn identifier<'a>(&self, exchange: &'a Exchange) -> Who<'a> {
         let credential = || {
             let id = exchange.credential.as_ref().map(|credential| credential.id.as_bytes());

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use super::counters::SharedCounters;
 use exporter::remote::Remotes;
 use runtime::board::{Board, View};
 use runtime::ring::Producer;
@@ -34,6 +35,8 @@ pub struct Kit {
     pub remotes: View<Remotes>,
     /// Whether every peer may say whom it speaks for in a report: no `trusted_ips` are set.
     pub believes_everybody: bool,
+    /// Counters that many nodes share.
+    pub shared_counters: SharedCounters,
     /// Counts of exchanges, for scrapes.
     pub counters: Counters,
     capture_bytes: Cell<usize>,
@@ -57,6 +60,7 @@ impl Kit {
             office: Office::default(),
             remotes: Board::view(remotes),
             believes_everybody: true,
+            shared_counters: SharedCounters::scripted(|_| None),
             counters: Counters::new(Arc::new(Table::new(0))),
             capture_bytes: Cell::new(0),
             capture_bytes_max,
@@ -81,6 +85,13 @@ impl Kit {
     #[must_use]
     pub fn counting_in(mut self, table: Arc<Table>) -> Self {
         self.counters = Counters::new(table);
+        self
+    }
+
+    /// The same, with a way to counters that many nodes share.
+    #[must_use]
+    pub fn sharing(mut self, counters: SharedCounters) -> Self {
+        self.shared_counters = counters;
         self
     }
 

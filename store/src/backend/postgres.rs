@@ -16,9 +16,11 @@ mod columns;
 mod events;
 mod follow;
 mod link;
+pub mod metrics;
 pub mod migrations;
 mod settings;
 mod shape;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -1,5 +1,7 @@
 //! On a real PostgreSQL.
 
+mod counters;
+mod doors;
 mod nodes;
 mod outages;
 mod server;

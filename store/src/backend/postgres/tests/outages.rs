@@ -23,7 +23,7 @@ fn refused(node: &Node, line: &str, words: &str) {
 
 #[test]
 fn an_outage_is_told_and_overcome() {
-    let mut real = Real::start("");
+    let mut real = Real::start("", true);
     told(&real.server("postgres"), Command::Bootstrap);
     let copy = tempfile::tempdir().unwrap();
     let plan = |number| {

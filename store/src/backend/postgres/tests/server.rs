@@ -60,7 +60,7 @@ fn user() -> Option<(u32, u32)> {
     Some(ids("postgres").or_else(|| ids("nobody")).expect("a user who is not root"))
 }
 
-fn command(program: &Path) -> Command {
+pub(crate) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").current_dir("/");
     if let Some((user, group)) = user() {
@@ -70,7 +70,7 @@ fn command(program: &Path) -> Command {
 }
 
 /// A port below the range of outgoing connections that nobody listens on.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -84,7 +84,7 @@ fn free_port() -> u16 {
 
 impl Postgres {
     /// Makes a cluster and starts it, with lines of `postgresql.conf` besides.
-    pub(crate) fn start(conf: &str) -> Self {
+    pub(crate) fn start(conf: &str, runs: bool) -> Self {
         let target = std::env::var_os("CARGO_TARGET_TMPDIR").map(PathBuf::from);
         let target = target.unwrap_or_else(|| {
             let program = std::env::current_exe().unwrap();
@@ -120,16 +120,32 @@ impl Postgres {
         let text = fs::read_to_string(&file).unwrap() + &own;
         fs::write(&file, text).unwrap();
         let mut server = Self { child: None, folder, port, leaves_nothing: false };
-        server.run();
+        if runs {
+            server.run();
+        }
         server
+    }
+
+    /// Writes a file into the folder of its data.
+    pub(crate) fn file(&self, name: &str, text: &str) {
+        let path = self.data().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some((user, group)) = user() {
+            chown(&path, Some(user), Some(group)).unwrap();
+        }
+    }
+
+    /// The folder that is its own.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
     }
 
     /// The one server that tests share, each with a database of its own. It ends with the process.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
         SHARED.get_or_init(|| {
-            let mut shared = Self::start("max_connections = 200");
-            shared.stop();
+            let mut shared = Self::start("max_connections = 200", false);
             shared.leaves_nothing = true;
             shared.run();
             shared
