@@ -8,13 +8,15 @@ use crate::logs::{LogRecord, Logs};
 use crate::losses::{Dropped, Loss};
 use crate::moesif::event::push_event;
 use crate::moesif::settings::Settings;
-use crate::registry::{Known, Registry, SETTINGS_MAX};
+use crate::registry::{Known, Registry};
 use crate::sink::{Sink, Target};
 use crate::sinks::moesif::{Common, Moesif};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+/// Rows whose settings and lane are remembered; then all are looked up again.
+const RESOLVED_MAX: usize = 65_536;
 /// How often a full queue is spoken of, in milliseconds.
 const COMPLAINT_MS: u64 = 1_000;
 
@@ -264,7 +266,7 @@ impl Intake {
         }
         let settings = Arc::clone(self.known.get(&row)?);
         let lane = lanes.lane_of(&settings);
-        if self.resolved.len() >= SETTINGS_MAX {
+        if self.resolved.len() >= RESOLVED_MAX {
             self.resolved.clear();
         }
         self.resolved.insert(row, (Arc::clone(&settings), lane));

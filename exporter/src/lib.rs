@@ -253,6 +253,7 @@ impl Exporter {
     pub fn forget(&self, row_id: Uuid) {
         self.fetching.remove(row_id);
         self.shared.logs.forget(row_id);
+        self.registry.forget(row_id);
     }
 
     /// What Moesif says about its applications, for the cores.

@@ -15,14 +15,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
-/// Most settings that are kept. A record that needs older ones than that is dropped and counted.
-pub const SETTINGS_MAX: usize = 1_024;
-/// When the file has this many bytes, it is written anew with what is still known.
+/// Most settings that are kept though their row has newer ones or is gone. A record that needs
+/// older ones than that is dropped and counted.
+pub const OLD_SETTINGS_MAX: usize = 1_024;
+/// When the file has this many bytes, and twice what it needs, it is written anew with what is
+/// still known.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// The file's name in a generation's directory of rings.
 pub const FILE_NAME: &str = "settings";
 
-/// All known settings, oldest first.
+/// All known settings.
 pub type Known = HashMap<RowRef, Arc<Settings>>;
 
 /// The settings of one generation.
@@ -32,7 +34,10 @@ pub struct Registry {
 
 struct Inner {
     known: Arc<Known>,
-    order: VecDeque<RowRef>,
+    /// The settings in force of each row.
+    current: HashMap<Uuid, RowRef>,
+    /// Those of before, oldest first.
+    old: VecDeque<RowRef>,
     /// What was saved, for writing the file anew.
     texts: HashMap<RowRef, Vec<u8>>,
     file: Option<Saved>,
@@ -43,6 +48,8 @@ struct Saved {
     file: File,
     path: PathBuf,
     bytes: u64,
+    /// When it is written anew.
+    bytes_max: u64,
 }
 
 impl Registry {
@@ -54,7 +61,7 @@ impl Registry {
         let make = |rings: &Path| {
             let path = rings.join(FILE_NAME);
             let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
-            Ok::<_, io::Error>(Saved { file, path, bytes: 0 })
+            Ok::<_, io::Error>(Saved { file, path, bytes: 0, bytes_max: FILE_BYTES_MAX })
         };
         let file = rings.map(make).transpose()?;
         Ok(Self::with(file))
@@ -62,8 +69,8 @@ impl Registry {
 
     fn with(file: Option<Saved>) -> Self {
         let known = Arc::new(Known::new());
-        let inner = Inner { known, order: VecDeque::new(), texts: HashMap::new(), file };
-        Self { inner: Mutex::new(inner) }
+        let (current, old, texts) = (HashMap::new(), VecDeque::new(), HashMap::new());
+        Self { inner: Mutex::new(Inner { known, current, old, texts, file }) }
     }
 
     /// Reads what a dead process has saved; a torn end is ignored (no record can refer to it).
@@ -110,6 +117,14 @@ impl Registry {
         Ok(settings)
     }
 
+    /// A row is gone. Its settings are kept for a while: an open exchange may still report.
+    pub fn forget(&self, id: Uuid) {
+        let mut inner = self.lock();
+        if let Some(row) = inner.current.remove(&id) {
+            inner.retire(row);
+        }
+    }
+
     /// Everything that is known now.
     pub fn known(&self) -> Arc<Known> {
         Arc::clone(&self.lock().known)
@@ -125,7 +140,7 @@ impl Inner {
     /// place with one rename, so that a reader finds the old or the new one.
     fn save(&mut self, row: RowRef, entry: Vec<u8>) -> io::Result<()> {
         let Some(saved) = &mut self.file else { return Ok(()) };
-        if saved.bytes + entry.len() as u64 <= FILE_BYTES_MAX {
+        if saved.bytes + entry.len() as u64 <= saved.bytes_max {
             saved.file.write_all(&entry)?;
             saved.bytes += entry.len() as u64;
             self.texts.insert(row, entry);
@@ -134,24 +149,34 @@ impl Inner {
         let beside = saved.path.with_extension("new");
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        let kept = self.order.iter().filter_map(|row| self.texts.get(row));
+        let kept = self.old.iter().chain(self.current.values());
+        let kept = kept.filter_map(|row| self.texts.get(row));
         let mut all: Vec<u8> = kept.flatten().copied().collect();
         all.extend_from_slice(&entry);
         file.write_all(&all)?;
         std::fs::rename(&beside, &saved.path)?;
-        *saved = Saved { file, path: saved.path.clone(), bytes: all.len() as u64 };
+        let bytes = all.len() as u64;
+        let bytes_max = FILE_BYTES_MAX.max(bytes * 2);
+        *saved = Saved { file, path: saved.path.clone(), bytes, bytes_max };
         self.texts.insert(row, entry);
         Ok(())
     }
 
     fn insert(&mut self, row: RowRef, settings: Arc<Settings>) {
-        let known = Arc::make_mut(&mut self.known);
-        if known.insert(row, settings).is_none() {
-            self.order.push_back(row);
+        Arc::make_mut(&mut self.known).insert(row, settings);
+        // What comes back into force is old no longer.
+        self.old.retain(|old| *old != row);
+        let before = self.current.insert(row.id, row);
+        if let Some(before) = before.filter(|before| *before != row) {
+            self.retire(before);
         }
-        while self.order.len() > SETTINGS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                known.remove(&oldest);
+    }
+
+    fn retire(&mut self, row: RowRef) {
+        self.old.push_back(row);
+        while self.old.len() > OLD_SETTINGS_MAX {
+            if let Some(oldest) = self.old.pop_front() {
+                Arc::make_mut(&mut self.known).remove(&oldest);
                 self.texts.remove(&oldest);
             }
         }
@@ -199,10 +224,28 @@ mod tests {
             registry.add(id, version, &config).unwrap();
         }
         let bytes = folder.path().join(FILE_NAME).metadata().unwrap().len();
-        assert!(bytes <= FILE_BYTES_MAX, "{bytes} bytes");
+        assert!(bytes <= FILE_BYTES_MAX * 2, "{bytes} bytes");
         let found = Registry::read(folder.path()).unwrap().known();
         assert_eq!(found, registry.known());
-        assert!(found.len() == SETTINGS_MAX && found.keys().all(|row| row.version >= 6_976));
+        assert_eq!(found.len(), OLD_SETTINGS_MAX + 1);
+        assert!(found.keys().all(|row| row.version >= 6_975));
+    }
+
+    #[test]
+    fn what_is_in_force_is_never_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::create(Some(folder.path())).unwrap();
+        let rows = 3 * OLD_SETTINGS_MAX;
+        let config = json!({"application_id": "a"});
+        for row in 0..rows {
+            registry.add(Uuid::from_u128(row as u128), 1, &config).unwrap();
+        }
+        assert_eq!(registry.known().len(), rows);
+        assert_eq!(Registry::read(folder.path()).unwrap().known().len(), rows);
+        for row in 0..rows {
+            registry.forget(Uuid::from_u128(row as u128));
+        }
+        assert_eq!(registry.known().len(), OLD_SETTINGS_MAX, "and what is gone, only for a while");
     }
 
     #[test]

@@ -20,6 +20,9 @@ use runtime::http::head::Fields;
 use runtime::ring::{self, Next};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 /// Where we are better than the original: pair, place in the event, what stands there instead.
 /// `null` means that nothing stands there.
@@ -369,4 +372,54 @@ fn rendered(report: &Report<'_>, settings: &Settings) -> Value {
     let left_out = push_event(&mut out, &Record::read(bytes).unwrap(), settings);
     assert_eq!(left_out, 0);
     serde_json::from_slice(&out).unwrap()
+}
+
+/// Pinned, so that a new release breaks nobody's build.
+const LIBRARY: &str = "moesifapi==1.5.5";
+
+/// An interpreter with Moesif's own library, in an environment below the target folder.
+fn python() -> PathBuf {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-moesif");
+    let program = place.join("bin/python");
+    let whole = place.join(LIBRARY);
+    if !whole.exists() {
+        let made = Command::new("python3").args(["-m", "venv"]).arg(&place).output();
+        told("python3 -m venv (install python3 and python3-venv)", made);
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", LIBRARY];
+        let installed = Command::new(&program).args(pip).output();
+        told("pip install (PyPI must be within reach)", installed);
+        fs::write(&whole, "").unwrap();
+    }
+    program
+}
+
+/// What a program said; panics with it where the program failed.
+#[track_caller]
+fn told(what: &str, ran: std::io::Result<Output>) -> String {
+    let output = ran.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{what}: {}\n{out}{err}", output.status);
+    out
+}
+
+/// Moesif's own Python library reads every event of ours, whole.
+#[test]
+fn the_official_models_take_our_events() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/moesif-pairs.json");
+    let document: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let events = document["pairs"].as_array().unwrap().iter().map(event_of);
+    let events: Vec<Value> = events.filter(|event| !event.is_null()).collect();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/official_models.py");
+    let mut child = Command::new(python())
+        .arg(script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let text = serde_json::to_vec(&events).unwrap();
+    child.stdin.take().unwrap().write_all(&text).unwrap();
+    let out = told("official_models.py", child.wait_with_output());
+    assert!(out.contains(&format!("{} events, 0 faults", events.len())), "{out}");
 }

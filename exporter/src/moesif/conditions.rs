@@ -81,8 +81,13 @@ pub fn body_kind(headers: &Headers<'_>) -> Option<BodyKind> {
     if kind.eq_ignore_ascii_case(b"application/graphql") {
         return Some(BodyKind::Graphql);
     }
-    let json = kind.windows(4).any(|part| part.eq_ignore_ascii_case(b"json"));
-    json.then_some(BodyKind::Json)
+    let (_, subtype) = kind.split_at(kind.iter().position(|byte| *byte == b'/')?);
+    let is = |name: &[u8]| subtype.eq_ignore_ascii_case(name);
+    let (_, suffix) = subtype.split_at(subtype.len().saturating_sub(5));
+    // A stream of documents has no end to wait for: gRPC, and lines or sequences of JSON.
+    let streams = is(b"/grpc+json") || is(b"/stream+json");
+    let json = is(b"/json") || is(b"/x-json") || suffix.eq_ignore_ascii_case(b"+json");
+    (json && !streams).then_some(BodyKind::Json)
 }
 
 /// One exchange, as conditions see it.
@@ -317,6 +322,27 @@ mod tests {
             ("*", "*"),
         ] {
             assert_eq!(path(target.as_bytes()), expected.as_bytes(), "{target}");
+        }
+    }
+
+    #[test]
+    fn bodies_that_end_are_read() {
+        for (kind, expected) in [
+            ("application/json", Some(BodyKind::Json)),
+            ("Application/JSON;charset=utf-8", Some(BodyKind::Json)),
+            ("application/vnd.api+json", Some(BodyKind::Json)),
+            ("application/graphql", Some(BodyKind::Graphql)),
+            ("application/grpc+json", None),
+            ("application/x-ndjson", None),
+            ("application/json-seq", None),
+            ("application/stream+json", None),
+            ("text/plain", None),
+            ("json", None),
+            ("", None),
+        ] {
+            let mut lines = Fields::new();
+            lines.add("Content-Type", kind);
+            assert_eq!(body_kind(&Headers::Live(&lines)), expected, "{kind}");
         }
     }
 

@@ -204,3 +204,47 @@ impl Hasher for Fnv {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(config: Value) -> Settings {
+        Settings::parse(&config).unwrap()
+    }
+
+    #[test]
+    fn a_row_of_an_older_version_keeps_working() {
+        let old = json!({
+            "application_id": "a",
+            "enable_reading_send_event_response": true,
+            "disable_moesif_payload_compression": false,
+            "max_events_sent_per_callback": 5,
+            "max_body_size_limit": 100,
+            "user_id_header": "",
+            "batch_size": "many",
+            "keepalive": null,
+        });
+        assert_eq!(parse(old), parse(json!({"application_id": "a"})));
+        assert_eq!(Settings::parse(&json!({})), None);
+    }
+
+    #[test]
+    fn deprecated_fields_count_where_the_newer_ones_were_left_alone() {
+        let masks = |config: Value| parse(config).masks.request_body;
+        let old = json!({"application_id": "a", "request_masks": ["x"]});
+        assert_eq!(masks(old), ["x"]);
+        let both =
+            json!({"application_id": "a", "request_masks": ["x"], "request_body_masks": ["y"]});
+        assert_eq!(masks(both), ["y"]);
+        let times = |config: Value| {
+            let settings = parse(config);
+            (settings.connect_timeout_ms, settings.send_timeout_ms)
+        };
+        assert_eq!(times(json!({"application_id": "a"})), (1_000, 5_000));
+        assert_eq!(times(json!({"application_id": "a", "timeout": 3_000})), (3_000, 3_000));
+        let set = json!({"application_id": "a", "timeout": 3_000, "send_timeout": 700});
+        assert_eq!(times(set), (3_000, 700));
+    }
+}

@@ -39,14 +39,14 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
         field: "application_id",
         message: "required field missing".to_owned(),
     })?;
-    let limit = |off, field| {
-        let bytes = config.number(field).unwrap_or(0.0).max(0.0) as usize;
-        (!config.flag(off)).then_some(bytes)
-    };
     let row = config.row();
     let row = RowRef { id: row.id(), version: row.version(), fingerprint: settings.fingerprint() };
-    let request_bytes_max = limit("disable_capture_request_body", "request_max_body_size_limit");
-    let response_bytes_max = limit("disable_capture_response_body", "response_max_body_size_limit");
+    // Of the settings, not of the row: a row that an older version wrote may lack fields.
+    let wanted = |disabled: bool, bytes_max: u64| (!disabled).then_some(bytes_max as usize);
+    let request_bytes_max =
+        wanted(settings.disable_capture_request_body, settings.request_body_bytes_max);
+    let response_bytes_max =
+        wanted(settings.disable_capture_response_body, settings.response_body_bytes_max);
     let disable_transaction_id = settings.disable_transaction_id;
     let settings = Arc::new(settings);
     let destination = DestinationKind::Moesif(config.record().to_json());
