@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes of records taken from one ring before the others have their turn.
 const ROUND_BYTES_MAX: u64 = 1 << 20;
+/// How often a line in the log says that events flow, in milliseconds; as Moesif's plugin does.
+const HEARTBEAT_MS: u64 = 225_000;
 /// How often what people see is renewed, in milliseconds.
 const DESCRIBE_MS: u64 = 200;
 /// How long the rings are looked at again and again at the end, in milliseconds.
@@ -244,6 +246,24 @@ impl Works {
         }
     }
 
+    /// Events received, sent, delivered and failed so far, and the share that came through.
+    fn beat(&self) {
+        let lanes = self.lanes.lanes.iter();
+        let (received, sent, delivered, failed) = lanes.fold((0, 0, 0, 0), |sums, lane| {
+            let health = &lane.health;
+            let (received, sent) = (sums.0 + lane.counts.received, sums.1 + health.sent);
+            (received, sent, sums.2 + health.delivered, sums.3 + health.failed)
+        });
+        if received == 0 {
+            return;
+        }
+        let ratio = delivered as f64 / received as f64;
+        log::info!(
+            "[moesif] heartbeat - {received}/{sent}/{delivered}/{failed}/{ratio:.3} in pid - {}",
+            std::process::id()
+        );
+    }
+
     /// Keeps a refused event aside, for a person to look at.
     fn keep_aside(&mut self, id: uuid::Uuid, text: Option<Vec<u8>>, why: &str) {
         let kept = text.map(|text| self.quarantine.keep(clock::wall_us(), id, &text));
@@ -292,7 +312,7 @@ impl Drain {
 
     /// Runs until an order ends it.
     pub(crate) fn run(mut self) {
-        let mut described_ms = 0;
+        let (mut described_ms, mut beat_ms) = (0, now_ms());
         loop {
             let now_ms = now_ms();
             let stop = self.obey();
@@ -302,6 +322,10 @@ impl Drain {
             self.intake.logs.turn(&self.works.shared.ledger, now_ms, false);
             if now_ms - described_ms >= DESCRIBE_MS {
                 described_ms = now_ms;
+                if now_ms - beat_ms >= HEARTBEAT_MS {
+                    beat_ms = now_ms;
+                    self.works.beat();
+                }
                 self.intake.logs.tidy(now_ms);
                 self.works.describe(&self.intake.logs, now_ms);
             }

@@ -56,6 +56,10 @@ pub struct Health {
     pub last_success_ms: Option<u64>,
     /// Events acknowledged.
     pub delivered: u64,
+    /// Events in posts that were begun, repeats included.
+    pub sent: u64,
+    /// Events in posts that failed.
+    pub failed: u64,
     /// Batches that started outside of the budget, because too much waited.
     pub budget_overruns: u64,
 }
@@ -308,6 +312,7 @@ impl Lane {
             return None;
         }
         let lot = self.queue.take(self.terms.batch_events, BATCH_BYTES_MAX)?;
+        self.health.sent += lot.count as u64;
         self.health.budget_overruns += u64::from(!within && round == Round::Usual);
         Some(Job { lane, lot, runs: self.runs(lot), sink: Arc::clone(&self.sink) })
     }
@@ -361,12 +366,14 @@ impl Lane {
                 End::Refused
             }
             Outcome::Later { why, retry_after_ms } => {
+                self.health.failed += lot.count as u64;
                 let asked = retry_after_ms.unwrap_or(0).min(retry::RETRY_AFTER_MS_MAX);
                 let failures = self.health.failures + 1;
                 self.failed(now_ms + retry::delay_ms(failures, random).max(asked), &why);
                 End::Again
             }
             Outcome::Paused { why } => {
+                self.health.failed += lot.count as u64;
                 self.failed(now_ms + retry::PAUSE_MS, &why);
                 End::Again
             }

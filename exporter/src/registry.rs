@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 /// Most settings that are kept though their row has newer ones or is gone. A record that needs
 /// older ones than that is dropped and counted.
-pub const OLD_SETTINGS_MAX: usize = 1_024;
+pub const SETTINGS_MAX: usize = 1_024;
 /// When the file has this many bytes, and twice what it needs, it is written anew with what is
 /// still known.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -174,7 +174,7 @@ impl Inner {
 
     fn retire(&mut self, row: RowRef) {
         self.old.push_back(row);
-        while self.old.len() > OLD_SETTINGS_MAX {
+        while self.old.len() > SETTINGS_MAX {
             if let Some(oldest) = self.old.pop_front() {
                 Arc::make_mut(&mut self.known).remove(&oldest);
                 self.texts.remove(&oldest);
@@ -227,7 +227,7 @@ mod tests {
         assert!(bytes <= FILE_BYTES_MAX * 2, "{bytes} bytes");
         let found = Registry::read(folder.path()).unwrap().known();
         assert_eq!(found, registry.known());
-        assert_eq!(found.len(), OLD_SETTINGS_MAX + 1);
+        assert_eq!(found.len(), SETTINGS_MAX + 1);
         assert!(found.keys().all(|row| row.version >= 6_975));
     }
 
@@ -235,7 +235,7 @@ mod tests {
     fn what_is_in_force_is_never_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         let registry = Registry::create(Some(folder.path())).unwrap();
-        let rows = 3 * OLD_SETTINGS_MAX;
+        let rows = 3 * SETTINGS_MAX;
         let config = json!({"application_id": "a"});
         for row in 0..rows {
             registry.add(Uuid::from_u128(row as u128), 1, &config).unwrap();
@@ -245,7 +245,7 @@ mod tests {
         for row in 0..rows {
             registry.forget(Uuid::from_u128(row as u128));
         }
-        assert_eq!(registry.known().len(), OLD_SETTINGS_MAX, "and what is gone, only for a while");
+        assert_eq!(registry.known().len(), SETTINGS_MAX, "and what is gone, only for a while");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use exporter::event::{
 };
 use exporter::moesif::settings::Settings;
 use govern::{Access, Judge};
+use runtime::http::head::Version;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -138,6 +139,8 @@ impl Moesif {
         let hosts = hosts(exchange);
         let request_pieces = bytes(&exchange.request_capture);
         let response_pieces = bytes(&exchange.response_capture);
+        let mut length = itoa::Buffer::new();
+        let framing = framing(exchange, &mut length);
         let request_lines = lines(&exchange.request.fields);
         let response_lines = lines(&exchange.response.fields);
         let committed = Report {
@@ -164,7 +167,7 @@ impl Moesif {
             },
             status: exchange.response.status,
             response_fields: Lines::Pairs(&response_lines),
-            response_fields_more: Lines::Pairs(&[]),
+            response_fields_more: Lines::Pairs(&framing),
             response_body: Body {
                 state: state(self.response_bytes_max, &exchange.response_capture, exchange),
                 pieces: &response_pieces,
@@ -196,9 +199,33 @@ fn is_reported(exchange: &Exchange) -> bool {
 }
 
 type Pairs<'a> = SmallVec<[(&'a [u8], &'a [u8]); 32]>;
+/// Room for three lines.
+type Pair<'a> = [(&'a [u8], &'a [u8]); 3];
 
 fn lines(fields: &runtime::http::head::Fields) -> Pairs<'_> {
     fields.iter().collect()
+}
+
+/// The lines of the response's head that say where it ends; the road writes them by itself, unless
+/// a plugin has put them into the fields.
+fn framing<'a>(exchange: &Exchange, length: &'a mut itoa::Buffer) -> SmallVec<Pair<'a>> {
+    let (passed, fields) = (&exchange.passed, &exchange.response.fields);
+    let mut lines: SmallVec<Pair<'a>> = SmallVec::new();
+    let mut add = |name: &'static str, value: &'a str| {
+        if !fields.contains(name) {
+            lines.push((name.as_bytes(), value.as_bytes()));
+        }
+    };
+    if let Some(bytes) = passed.content_length {
+        add("content-length", length.format(bytes));
+    }
+    if passed.chunked {
+        add("transfer-encoding", "chunked");
+    }
+    if exchange.request.version != Version::H2 {
+        add("connection", if passed.keep_alive { "keep-alive" } else { "close" });
+    }
+    lines
 }
 
 fn bytes(capture: &Capture) -> SmallVec<[&[u8]; 4]> {

@@ -113,6 +113,7 @@ fn rules_block_add_headers_and_are_reported() {
         let event = reported("by-user");
         assert_eq!((&event["transaction_id"], &event["user_id"]), (&json!(id), &json!("greedy")));
         assert_eq!(event["response"]["body"], json!({"msg": "over 100 calls"}));
+        assert_eq!(event["response"]["headers"]["content-length"], "24", "{event}");
         let event = reported("graphql");
         assert_eq!(event["request"]["body"]["operationName"], "DropAll", "{event}");
 
