@@ -27,6 +27,8 @@ mod balancing;
 mod certificates;
 #[path = "black_box/declarative.rs"]
 mod declarative;
+#[path = "black_box/durability.rs"]
+mod durability;
 #[path = "black_box/events.rs"]
 mod events;
 #[path = "black_box/expressions.rs"]

@@ -1,4 +1,5 @@
-//! Other people's clients against the program: grpcio on both ends of a call.
+//! Other people's clients against the program: grpcio on both ends of a call, aio-kong and
+//! schemathesis against the Admin API.
 //!
 //! The scripts are in `interop/`; what they import comes from PyPI into an environment below the
 //! target folder, made once. Without python3, its venv module or PyPI these tests fail and say so.
@@ -12,12 +13,19 @@ mod http;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 /// Pinned, so that a new release breaks nobody's build.
-const PACKAGES: [&str; 1] = ["grpcio==1.85.1"];
+const PACKAGES: [&str; 3] = ["grpcio==1.85.1", "aio-kong==3.7.2", "schemathesis==4.32.5"];
 
-/// The interpreter of the environment, which is made where it is not there.
+/// The interpreter of the environment.
 fn python() -> PathBuf {
+    static MADE: LazyLock<PathBuf> = LazyLock::new(environment);
+    MADE.clone()
+}
+
+/// Makes the environment where it is not there.
+fn environment() -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-interop");
     let program = place.join("bin/python");
     let whole = place.join(PACKAGES.join("+"));
@@ -56,4 +64,58 @@ fn the_standard_cases_of_grpc_pass_in_the_clear_and_over_tls() {
         let out = told(driver, ran);
         assert_eq!(out.lines().filter(|line| line.starts_with("ok ")).count(), 26, "{out}");
     }
+}
+
+#[test]
+fn aio_kong_does_all_that_it_can() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/aio_kong_cases.py");
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../store/tests/data/pem");
+    let folder = tempfile::tempdir().unwrap();
+    for (from, to) in [("ec.crt", "cert.pem"), ("ec8.key", "key.pem")] {
+        std::fs::copy(samples.join(from), folder.path().join(to)).unwrap();
+    }
+    let gateway = gateway::Gateway::start("epoll", &[]);
+    let ran = Command::new(python())
+        .arg(script)
+        .arg(format!("http://127.0.0.1:{}", gateway.admin))
+        .arg(folder.path())
+        .output();
+    let out = told("aio-kong", ran);
+    assert_eq!(out.lines().filter(|line| line.starts_with("ok ")).count(), 8, "{out}");
+}
+
+/// What schemathesis looks at: no 5xx, and every answer as the document says.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                      response_schema_conformance";
+
+/// Calls of generic tools, made from `GET /openapi.json`; the seed is fixed. Gives the number of
+/// calls.
+fn fuzz_the_admin_api(phases: &str, examples: usize) -> usize {
+    let gateway = gateway::Gateway::start("epoll", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let ran = Command::new(python().with_file_name("schemathesis"))
+        .current_dir(folder.path())
+        .arg("run")
+        .arg(format!("http://127.0.0.1:{}/openapi.json", gateway.admin))
+        .args(["--checks", CHECKS, "--phases", phases, "--seed", "4711", "--no-color"])
+        .args(["--max-examples", &examples.to_string(), "--continue-on-failure"])
+        .output();
+    let out = told("schemathesis", ran);
+    let line = out.lines().find(|line| line.contains(" generated, "));
+    let line = line.unwrap_or_else(|| panic!("no calls: {out}"));
+    assert!(line.contains(" passed") && !line.contains("failure"), "{out}");
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn generic_tools_find_no_fault_in_the_admin_api() {
+    let calls = fuzz_the_admin_api("fuzzing", 1);
+    assert!(calls >= 200, "only {calls} calls");
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn generic_tools_find_no_fault_in_the_admin_api_in_20_000_calls() {
+    let calls = fuzz_the_admin_api("coverage,fuzzing", 10);
+    assert!(calls >= 20_000, "only {calls} calls");
 }

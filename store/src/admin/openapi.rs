@@ -13,7 +13,9 @@ use serde_json::{Map, Value as Json, json};
 /// The whole document. `version` is Tollgate's.
 pub(super) fn document(catalogue: &Catalogue, places: &Places, version: &str) -> Json {
     let mut paths = Map::new();
-    for (path, place, methods) in places.each() {
+    // What is not built says so with 501: tools have nothing to learn from it.
+    let built = |place: &Place| !matches!(place, Place::Fixed(Fixed::StatusDns));
+    for (path, place, methods) in places.each().filter(|(_, place, _)| built(place)) {
         paths.insert(path.clone(), operations(&path, place, methods));
     }
     let entities = catalogue.entities.iter().filter(|entity| entity.admin);
@@ -57,9 +59,25 @@ fn operations(path: &str, place: Place, methods: &[Method]) -> Json {
         shown.insert("parameters".to_owned(), json!(parameters));
     }
     for method in methods {
-        shown.insert(method.name().to_ascii_lowercase(), operation(place, *method));
+        let operation = match place {
+            Place::Own(_) => own(),
+            place => operation(place, *method),
+        };
+        shown.insert(method.name().to_ascii_lowercase(), operation);
     }
     Json::Object(shown)
+}
+
+/// What a plugin's endpoint answers is its own affair.
+fn own() -> Json {
+    let texts = json!({ "schema": { "type": "string" } });
+    let any = json!({ "application/json": { "schema": {} }, "text/plain": texts });
+    let fault = json!({ "$ref": "#/components/schemas/fault" });
+    let fault = json!({ "application/json": { "schema": fault } });
+    json!({ "responses": {
+        "2XX": { "description": "Done.", "content": any },
+        "4XX": { "description": "Refused: what is wrong.", "content": fault },
+    } })
 }
 
 fn operation(place: Place, method: Method) -> Json {
@@ -93,7 +111,7 @@ fn operation(place: Place, method: Method) -> Json {
         "content": { "application/json": { "schema": named("fault") } },
     });
     let mut shown = json!({ "responses": { status: done, "4XX": fault } });
-    if matches!(place, Place::Fixed(Fixed::Ready | Fixed::StatusDns)) {
+    if matches!(place, Place::Fixed(Fixed::Ready)) {
         shown["responses"]["5XX"] = shown["responses"]["4XX"].clone();
     }
     if method.has_body() && entity.is_some() {
