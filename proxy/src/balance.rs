@@ -56,6 +56,16 @@ pub struct Seat {
 }
 
 impl Seat {
+    /// What it is called in a TLS handshake: without brackets, and without a port that the
+    /// Upstream's `host_header` may have.
+    #[must_use]
+    pub fn tls_name(&self) -> &str {
+        if let Some((address, _)) = self.host.strip_prefix('[').and_then(|v| v.split_once(']')) {
+            return address;
+        }
+        self.host.split(':').next().unwrap_or_default()
+    }
+
     /// What the Host line says: the port stands in it unless it is the usual one of the protocol.
     #[must_use]
     pub fn host_line(&self, tls: bool) -> &str {

@@ -98,16 +98,19 @@ pub async fn ask(
 /// before.
 async fn settled(core: &Core, service: &Service) -> Rc<Arc<Directory>> {
     let directory = core.directory();
+    if service.ip.is_some() {
+        return directory;
+    }
     let unknown = directory
         .get(&service.host)
         .filter(|balancer| balancer.unsettled && balancer.seats.is_empty())
         .map(|balancer| balancer.upstream.id);
     match unknown {
-        Some(upstream) if service.ip.is_none() => {
+        Some(upstream) => {
             core.names.settled(upstream).await;
             core.directory()
         }
-        _ => directory,
+        None => directory,
     }
 }
 

@@ -256,6 +256,20 @@ fn tries_end_when_the_last_peer_is_marked() {
 }
 
 #[test]
+fn a_handshake_knows_neither_brackets_nor_ports() {
+    for (host, expected) in [
+        ("a.example", "a.example"),
+        ("a.example:8443", "a.example"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("[2001:db8::1]:8443", "2001:db8::1"),
+    ] {
+        let seat = Seat { host: host.into(), ..seats(&[1]).remove(0) };
+        assert_eq!(seat.tls_name(), expected);
+    }
+}
+
+#[test]
 fn the_host_line_has_a_port_unless_it_is_the_usual_one() {
     for (port, tls, expected) in [
         (80, false, "h"),

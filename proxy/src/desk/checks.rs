@@ -105,9 +105,8 @@ async fn ask(active: &Active, seat: &Seat, trust: &Trust) -> std::io::Result<Ask
         TlsConnector::from(Arc::clone(&both[usize::from(http2)]))
     };
     let name = || {
-        let name = active.https_sni.as_deref().unwrap_or(host);
-        let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
-        ServerName::try_from(name).map_err(std::io::Error::other)
+        let name = active.https_sni.as_deref().unwrap_or(seat.tls_name());
+        ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)
     };
     match active.speech {
         Speech::Tcp => Ok(Asked::Sign(Sign::Success)),

@@ -46,8 +46,8 @@ impl<'a> Aims<'a> {
         exchange: &Exchange,
         directory: &'a Directory,
     ) -> Result<Self, Fault> {
-        let balancer = directory.get(&service.host).filter(|_| service.ip.is_none());
-        let Some(balancer) = balancer else {
+        let named = service.ip.is_none();
+        let Some(balancer) = named.then(|| directory.get(&service.host)).flatten() else {
             let (addresses, tries) = core.names.resolve(service).await?;
             return Ok(Self::Names { service, addresses, tries });
         };
@@ -149,7 +149,7 @@ impl<'a> Aims<'a> {
 fn aim<'a>(exchange: &mut Exchange, seat: &'a Seat, tls: bool) -> Aim<'a> {
     exchange.onward.host.clear();
     exchange.onward.host.extend_from_slice(seat.host_line(tls).as_bytes());
-    Aim { address: seat.address, name: &seat.host, seat: Some(seat) }
+    Aim { address: seat.address, name: seat.tls_name(), seat: Some(seat) }
 }
 
 /// Marks a peer by what a client's request met there.
