@@ -33,6 +33,7 @@ pub use settings::{
 
 pub(crate) use record::LogRecord;
 
+use crate::batch::TICK_MS;
 use crate::drain::DestinationState;
 use crate::intake::Tally;
 use crate::losses::{Entries, Ledger, Loss};
@@ -44,7 +45,7 @@ use queue::{Queue, Settled};
 use rows::Kept;
 use runtime::clock;
 use runtime::ring::Bell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use uuid::Uuid;
@@ -68,15 +69,18 @@ pub(crate) struct LogBook {
 struct Known {
     settings: HashMap<RowKey, Arc<LogSettings>>,
     order: VecDeque<RowKey>,
-    /// The rows that are configured now.
+    /// The rows that are configured now, and how many of them want each destination.
     live: HashMap<Uuid, LogDestination>,
+    wanted: HashMap<LogDestination, usize>,
 }
 
 impl LogBook {
     /// Makes a row at a version known, before any core may see it.
     pub(crate) fn add(&self, row: RowKey, settings: &Arc<LogSettings>) {
         let mut known = self.lock();
+        known.forget(row.id);
         known.live.insert(row.id, settings.destination.clone());
+        *known.wanted.entry(settings.destination.clone()).or_default() += 1;
         if known.settings.insert(row, Arc::clone(settings)).is_none() {
             known.order.push_back(row);
         }
@@ -89,7 +93,7 @@ impl LogBook {
 
     /// A row is gone; open exchanges may still report under it.
     pub(crate) fn forget(&self, row_id: Uuid) {
-        self.lock().live.remove(&row_id);
+        self.lock().forget(row_id);
     }
 
     fn settings(&self, row: RowKey) -> Option<Arc<LogSettings>> {
@@ -97,7 +101,7 @@ impl LogBook {
     }
 
     fn is_live(&self, destination: &LogDestination) -> bool {
-        self.lock().live.values().any(|live| live == destination)
+        self.lock().wanted.contains_key(destination)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -105,9 +109,20 @@ impl LogBook {
     }
 }
 
+impl Known {
+    fn forget(&mut self, row_id: Uuid) {
+        let Some(destination) = self.live.remove(&row_id) else { return };
+        if let Some(rows) = self.wanted.get_mut(&destination) {
+            *rows -= 1;
+            if *rows == 0 {
+                self.wanted.remove(&destination);
+            }
+        }
+    }
+}
+
 /// One destination.
 struct Lane {
-    number: u64,
     destination: LogDestination,
     sink: Arc<LogSink>,
     queue: Queue,
@@ -151,9 +166,11 @@ pub(crate) struct Logs {
     known: HashMap<RowKey, Arc<LogSettings>>,
     kept: Kept,
     sender: Sender,
-    lanes: Vec<Lane>,
+    lanes: BTreeMap<u64, Lane>,
     by_destination: HashMap<LogDestination, u64>,
     next_lane: u64,
+    /// Bytes that wait for all of them, as of the last turn and what came since.
+    bytes: usize,
     couriers: Couriers,
 }
 
@@ -164,9 +181,10 @@ impl Logs {
             known: HashMap::new(),
             kept: Kept::default(),
             sender: Sender::here(),
-            lanes: Vec::new(),
+            lanes: BTreeMap::new(),
             by_destination: HashMap::new(),
             next_lane: 0,
+            bytes: 0,
             couriers: Couriers::new(bell),
         }
     }
@@ -200,12 +218,11 @@ impl Logs {
         tally: &mut Tally,
         now_ms: u64,
     ) {
-        if self.bytes() + entry.len() > BYTES_MAX {
+        if self.bytes + entry.len() > BYTES_MAX {
             return tally.dropped.add(Loss::QueueFull, 1);
         }
-        let Some(lane) = self.lane(destination) else {
-            return tally.dropped.add(Loss::QueueFull, 1);
-        };
+        self.bytes += entry.len();
+        let lane = self.lane(destination);
         lane.used_ms = now_ms;
         let gone = lane.queue.push(entry, now_ms);
         tally.queued += 1;
@@ -224,51 +241,46 @@ impl Logs {
         Some(settings)
     }
 
-    fn lane(&mut self, destination: &LogDestination) -> Option<&mut Lane> {
+    fn lane(&mut self, destination: &LogDestination) -> &mut Lane {
         let number = match self.by_destination.get(destination) {
             Some(number) => *number,
             None => {
                 let number = self.next_lane;
                 self.next_lane += 1;
                 self.by_destination.insert(destination.clone(), number);
-                self.lanes.push(Lane {
-                    number,
-                    destination: destination.clone(),
-                    sink: Arc::new(LogSink::new(&destination.way)),
-                    queue: Queue::new(destination.terms),
-                    delivered: 0,
-                    last_error: None,
-                    last_success_ms: None,
-                    used_ms: 0,
-                });
                 number
             }
         };
-        self.lanes.iter_mut().find(|lane| lane.number == number)
-    }
-
-    fn bytes(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.queue.bytes()).sum()
+        self.lanes.entry(number).or_insert_with(|| Lane {
+            destination: destination.clone(),
+            sink: Arc::new(LogSink::new(&destination.way)),
+            queue: Queue::new(destination.terms),
+            delivered: 0,
+            last_error: None,
+            last_success_ms: None,
+            used_ms: 0,
+        })
     }
 
     /// Takes back what was carried and sends what may leave. `hurry` at the end of the process.
     pub(crate) fn turn(&mut self, ledger: &Ledger, now_ms: u64, hurry: bool) {
         while let Some(finished) = self.couriers.finished() {
-            let lane = self.lanes.iter_mut().find(|lane| lane.number == finished.lane);
-            let Some(lane) = lane else { continue };
+            let Some(lane) = self.lanes.get_mut(&finished.lane) else { continue };
             let settled = lane.settle(&finished, now_ms);
             ledger.enter(|entries| book(entries, settled));
         }
-        let lanes = self.lanes.len();
-        for step in 0..lanes {
-            // Another lane begins each time, so that none is always the last to find a thread.
-            let place = (step + (now_ms / 10) as usize) % lanes;
-            let Some(lane) = self.lanes.get_mut(place) else { continue };
-            while self.couriers.is_free()
-                && let Some((number, batch)) = lane.queue.next(now_ms, hurry)
-            {
-                let (lane, sink) = (lane.number, Arc::clone(&lane.sink));
-                self.couriers.send(Job { lane, number, batch, sink });
+        self.bytes = self.lanes.values().map(|lane| lane.queue.bytes()).sum();
+        // Another lane begins each time, so that none is always the last to find a thread.
+        let first = (now_ms / TICK_MS) % self.next_lane.max(1);
+        let (before, after) = (0..first, first..u64::MAX);
+        for range in [after, before] {
+            for (number, lane) in self.lanes.range_mut(range) {
+                while self.couriers.is_free()
+                    && let Some((batch_number, batch)) = lane.queue.next(now_ms, hurry)
+                {
+                    let sink = Arc::clone(&lane.sink);
+                    self.couriers.send(Job { lane: *number, number: batch_number, batch, sink });
+                }
             }
         }
     }
@@ -276,7 +288,7 @@ impl Logs {
     /// Gives up lanes that nobody asks for any more.
     pub(crate) fn tidy(&mut self, now_ms: u64) {
         let (book, by_destination) = (&self.book, &mut self.by_destination);
-        self.lanes.retain(|lane| {
+        self.lanes.retain(|_, lane| {
             let idle = lane.queue.is_empty() && now_ms.saturating_sub(lane.used_ms) >= IDLE_MS;
             let keep = !idle || book.is_live(&lane.destination);
             if !keep {
@@ -288,12 +300,12 @@ impl Logs {
 
     /// Whether something waits that may still be delivered soon.
     pub(crate) fn may_deliver(&self) -> bool {
-        self.lanes.iter().any(|lane| !lane.queue.is_empty() && lane.queue.failures() == 0)
+        self.lanes.values().any(|lane| !lane.queue.is_empty() && lane.queue.failures() == 0)
     }
 
     /// The end: what still waits is counted as lost.
     pub(crate) fn abandon(&mut self, ledger: &Ledger) {
-        let lost: u64 = self.lanes.iter_mut().map(|lane| lane.queue.abandon()).sum();
+        let lost: u64 = self.lanes.values_mut().map(|lane| lane.queue.abandon()).sum();
         if lost > 0 {
             log::warn!("{lost} log entries could not be delivered before the end");
             ledger.enter(|entries| {
@@ -304,7 +316,7 @@ impl Logs {
     }
 
     pub(crate) fn describe(&self, now_ms: u64) -> impl Iterator<Item = DestinationState> + '_ {
-        self.lanes.iter().map(move |lane| DestinationState {
+        self.lanes.values().map(move |lane| DestinationState {
             label: lane.destination.label(),
             queued: lane.queue.len(),
             bytes: lane.queue.bytes() as u64,

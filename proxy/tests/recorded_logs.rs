@@ -16,6 +16,8 @@ mod http;
 mod normal;
 #[path = "recorded_logs/replay.rs"]
 mod replay;
+#[path = "recorded_logs/scrape.rs"]
+mod scrape;
 #[path = "recorded_logs/stand_ins.rs"]
 mod stand_ins;
 
@@ -85,4 +87,9 @@ fn syslog() {
 #[test]
 fn datadog() {
     replay("datadog", &[]);
+}
+
+#[test]
+fn prometheus() {
+    scrape::replay();
 }

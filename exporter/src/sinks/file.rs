@@ -5,6 +5,7 @@ use crate::logs::FilePlan;
 use crate::logs::queue::Delivery;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::{Mutex, PoisonError};
 
@@ -44,10 +45,7 @@ impl FileLines {
         }
         let mut file = match open.file.take() {
             Some(file) => file,
-            None => {
-                let mut options = OpenOptions::new();
-                options.append(true).create(true).mode(0o644).open(&self.plan.path)?
-            }
+            None => self.open()?,
         };
         while let Some(rest) = lines.get(open.begun..).filter(|rest| !rest.is_empty()) {
             match file.write(rest) {
@@ -59,6 +57,19 @@ impl FileLines {
         }
         *open = Open { file: Some(file), begun: 0 };
         Ok(())
+    }
+
+    /// The process's own outputs are taken as they are: a socket cannot be opened by its path.
+    fn open(&self) -> io::Result<File> {
+        let own = match self.plan.path.to_str() {
+            Some("/dev/stdout") => io::stdout().as_fd().try_clone_to_owned()?,
+            Some("/dev/stderr") => io::stderr().as_fd().try_clone_to_owned()?,
+            _ => {
+                let mut options = OpenOptions::new();
+                return options.append(true).create(true).mode(0o644).open(&self.plan.path);
+            }
+        };
+        Ok(own.into())
     }
 
     /// Whether the path still leads to this file.

@@ -1,5 +1,7 @@
 //! Log plugins: every entry arrives or is counted, and a sink in trouble costs nobody else.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -81,6 +83,32 @@ fn a_document_tells_what_was_asked_and_answered() {
         assert!(size > answer.body.len() as u64 + 100, "{size}");
         events(&gateway);
     }
+}
+
+#[test]
+fn a_document_tells_of_tls() {
+    let (echo, sink) = (Echo::start(), HttpSink::start());
+    let gateway = Gateway::start("epoll", &[]);
+    gateway.route("/r", echo.port);
+    let endpoint = format!("http://127.0.0.1:{}", sink.port);
+    add(&gateway, "http-log", json!({"http_endpoint": endpoint}));
+    std::thread::sleep(Duration::from_millis(300));
+    let address = format!("127.0.0.1:{}", gateway.tls);
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-tls1_3", "-connect", &address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl runs: install openssl");
+    let request = b"GET /r HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+    client.stdin.as_mut().unwrap().write_all(request).unwrap();
+    let document = sink.wait(1)[0].json();
+    client.wait().unwrap();
+    let tls = &document["request"]["tls"];
+    assert_eq!((&tls["version"], &tls["client_verify"]), (&json!("TLSv1.3"), &json!("NONE")));
+    assert!(tls["cipher"].as_str().unwrap().starts_with("TLS_AES_"), "{tls}");
+    assert_eq!(document["request"]["url"], format!("https://a.test:{}/r", gateway.tls));
 }
 
 #[test]
