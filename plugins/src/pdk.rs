@@ -5,6 +5,7 @@
 //! by row id and version; then one call for each phase. Nothing here blocks or does I/O.
 
 mod answer;
+pub mod cache;
 mod captures;
 mod config;
 pub mod counters;
@@ -33,6 +34,7 @@ use runtime::buffers::Piece;
 use store::schema::{Entity, PluginSchema};
 
 pub use answer::{Answer, AnswerBody};
+pub use cache::{Cache, Keeper};
 pub use captures::Captures;
 pub use config::Config;
 pub use endpoint::{Asked, Endpoint, Lent};
@@ -208,4 +210,7 @@ pub enum Outcome {
     Next,
     /// This answer goes to the client.
     Answer(Box<Answer>),
+    /// What an upstream answered before goes to the client: its head stands in
+    /// `exchange.response`, its body is here. It is shown as a proxied answer, as in Kong.
+    Replay(Piece),
 }

@@ -297,6 +297,7 @@ impl Core {
         // An idle core adopts changes too, so that the office can free what they replaced.
         let _newest = self.view.get();
         self.view.sweep();
+        self.kit.cache.sweep();
         let _newest = self.kit.remotes.get();
         self.kit.remotes.sweep();
         let _newest = self.directory.get();

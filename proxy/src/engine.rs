@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use exporter::{Exporter, ExporterPlan};
+use plugins::pdk::cache::Entry;
 use plugins::pdk::meters::Meters;
-use plugins::pdk::{Lent, Node, Snapshot, Spec};
+use plugins::pdk::{Keeper, Lent, Node, Snapshot, Spec};
 use runtime::board::Board;
 use runtime::cores::{self, Cores, Listen, Plan};
 use runtime::io::IoChoice;
@@ -43,6 +44,8 @@ use crate::upstream_tls::{Tls, UpstreamTls};
 
 /// Slots of the tally: rate limit counters of the whole node, 64 bytes each.
 const TALLY_SLOTS: usize = 1 << 17;
+/// Bytes of responses that are kept: as Kong's `mem_cache_size` by default.
+const CACHE_BYTES_MAX: u64 = 128 << 20;
 /// Connections that wait to be accepted where the listener does not say.
 const BACKLOG: u32 = 16_384;
 /// How long open exchanges may take after SIGQUIT.
@@ -60,6 +63,7 @@ pub struct Engine {
     upstream_tls: Arc<UpstreamTls>,
     meters: Meters,
     published_s: Arc<AtomicU64>,
+    cache: Arc<Keeper>,
     cores: usize,
 }
 
@@ -88,6 +92,9 @@ impl Engine {
         let board = Arc::new(Board::new(Arc::new(first)));
         let tally = Arc::new(Tally::new(TALLY_SLOTS));
         let registry = Registry::new();
+        let cache_bytes_max = bytes("TOLLGATE_CACHE_BYTES_MAX").unwrap_or(CACHE_BYTES_MAX);
+        let cache =
+            Arc::new(Keeper::new(cores, usize::try_from(cache_bytes_max).unwrap_or(usize::MAX)));
         let exporter = Arc::new(exporter);
         let (meters, published_s) = (Meters::new(cores), Arc::default());
         Ok(Self {
@@ -97,6 +104,7 @@ impl Engine {
             tally,
             registry,
             upstream_tls,
+            cache,
             meters,
             published_s,
             cores,
@@ -124,6 +132,7 @@ impl Engine {
             exporter: Arc::clone(&self.exporter),
             meters: self.meters.clone(),
             published_s: Arc::clone(&self.published_s),
+            cache: Arc::clone(&self.cache),
         };
         let specs =
             specs().iter().filter(|spec| enabled.iter().any(|name| name == spec.schema.name));
@@ -160,6 +169,8 @@ impl Engine {
         let io = IoChoice::from_env()?;
         let (seeds, desk) =
             mailbox::channel(self.cores).map_err(|fault| format!("no mailbox: {fault}"))?;
+        let (keeper_seeds, kept) =
+            mailbox::channel(self.cores).map_err(|fault| format!("no mailbox: {fault}"))?;
         let access: AccessLog = logs.access(Side::Proxy);
         let (clerks, errands) =
             mailbox::channel(self.cores).map_err(|fault| format!("no mailbox: {fault}"))?;
@@ -168,10 +179,12 @@ impl Engine {
             .into_iter()
             .zip(clerks)
             .zip(counters)
-            .map(|((desk, clerk), counters)| Own {
+            .zip(keeper_seeds)
+            .map(|(((desk, clerk), counters), keeper)| Own {
                 desk,
                 clerk,
                 counters,
+                keeper,
                 access_log: access.sibling(),
             })
             .collect();
@@ -182,6 +195,7 @@ impl Engine {
             directory: Arc::clone(self.registry.board()),
             tally: Arc::clone(&self.tally),
             exporter: Arc::clone(&self.exporter),
+            cache: Arc::clone(&self.cache),
             node: Arc::new(node),
             acceptors: certificates.map(|names| acceptors(settings, names)).transpose()?,
             counts: counts.clone(),
@@ -197,6 +211,7 @@ impl Engine {
         start_desk(desk, duties)?;
         clerk::start(errands, Arc::downgrade(store))
             .map_err(|fault| format!("cannot start the clerk: {fault}"))?;
+        start_keeper(self.cache, kept)?;
         Ok(Running { cores, counts, exporter: self.exporter, board: self.board })
     }
 }
@@ -221,6 +236,12 @@ fn start_desk(asked: mailbox::Desk<Question, Told>, duties: Duties) -> Result<()
     };
     let started = thread::Builder::new().name("desk".to_owned()).spawn(work);
     started.map(drop).map_err(|fault| format!("cannot start the desk: {fault}"))
+}
+
+/// Starts the thread that takes responses into the cache. It ends with the process, as the desk.
+fn start_keeper(keeper: Arc<Keeper>, kept: mailbox::Desk<Arc<Entry>, ()>) -> Result<(), String> {
+    let started = thread::Builder::new().name("cache".to_owned()).spawn(move || keeper.run(&kept));
+    started.map(drop).map_err(|fault| format!("cannot start the cache: {fault}"))
 }
 
 /// The addresses of the proxy's ports, for the cores.

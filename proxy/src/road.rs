@@ -102,12 +102,26 @@ async fn ask(
         collect(core, &core.global_plan(exchange), exchange, walk);
         return Err(What::BodyTooLarge.into());
     }
-    if let Some(answer) = access(core, &planned, client, exchange, walk).await? {
-        return Ok(Source::Made(heads::answer(core, exchange, &answer), Side::Gateway));
+    match access(core, &planned, client, exchange, walk).await? {
+        None => {}
+        Some(Ended::Answer(answer)) => {
+            return Ok(Source::Made(heads::answer(core, exchange, &answer), Side::Gateway));
+        }
+        Some(Ended::Replay(body)) => {
+            exchange.origin = Origin::Plugin;
+            return Ok(Source::Made(body, Side::Upstream));
+        }
     }
     let answered = upstream::ask(core, &planned, client, exchange, held).await?;
     exchange.origin = Origin::Upstream;
     Ok(Source::Upstream(answered))
+}
+
+/// How a plugin ended the access phase.
+enum Ended {
+    Answer(Box<Answer>),
+    /// The head is in the exchange.
+    Replay(Piece),
 }
 
 /// The access phase. The consumer that one plugin finds decides the configuration of the next.
@@ -118,7 +132,7 @@ async fn access(
     client: &mut Client,
     exchange: &mut Exchange,
     walk: &mut Walk,
-) -> Result<Option<Box<Answer>>, Fault> {
+) -> Result<Option<Ended>, Fault> {
     let mut ended = Ok(None);
     for slot in &planned.plan.slots {
         let Some(instance) = core.instance(slot, exchange) else { continue };
@@ -136,7 +150,7 @@ async fn enter(
     instance: &Instance,
     client: &mut Client,
     exchange: &mut Exchange,
-) -> Result<Option<Box<Answer>>, Fault> {
+) -> Result<Option<Ended>, Fault> {
     if instance.plugin.is_none() {
         core.count_closed_route(instance);
         return Err(What::Unavailable.into());
@@ -150,7 +164,8 @@ async fn enter(
         };
         match decided {
             Ok(Outcome::Next) => return Ok(None),
-            Ok(Outcome::Answer(answer)) => return Ok(Some(answer)),
+            Ok(Outcome::Answer(answer)) => return Ok(Some(Ended::Answer(answer))),
+            Ok(Outcome::Replay(body)) => return Ok(Some(Ended::Replay(body))),
             Err(bytes_max) => {
                 debug_assert_eq!(exchange.request_body_state, BodyState::Unread);
                 upstream::read_body(core, client, exchange, bytes_max).await?;

@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use exporter::Exporter;
+use plugins::pdk::cache::Entry;
 use plugins::pdk::meters::Meters;
-use plugins::pdk::{Answered, Errand, Kit, Node, Office, Snapshot};
+use plugins::pdk::{Answered, Cache, Errand, Keeper, Kit, Node, Office, Snapshot};
 use runtime::board::Board;
 use runtime::cores::{self, Cores, Listen, Plan, StartFault};
 use runtime::mailbox::AskerSeed;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub tally: Arc<Tally>,
     /// Where events leave.
     pub exporter: Arc<Exporter>,
+    /// Responses that are kept for the whole node.
+    pub cache: Arc<Keeper>,
     /// Who this node is.
     pub node: Arc<Node>,
     /// Certificates of the TLS ports: with HTTP/2 offered, and without.
@@ -51,6 +54,8 @@ pub struct Own {
     pub clerk: AskerSeed<Errand, Answered>,
     /// The way to counters that nodes share.
     pub counters: CountersSeed,
+    /// The way to the keeper of responses.
+    pub keeper: AskerSeed<Arc<Entry>, ()>,
     /// Where finished requests are noted.
     pub access_log: AccessLog,
 }
@@ -101,7 +106,8 @@ fn core(handle: &cores::Core, shared: &Shared, own: Own) -> Core {
         shared.settings.capture_bytes_max,
     )
     .believing(shared.settings.trust.nets.is_empty())
-    .sharing(own.counters.open(handle));
+    .sharing(own.counters.open(handle))
+    .with_cache(Cache::new(&shared.cache, own.keeper.open(handle), number));
     let table = shared.meters.table(number).cloned();
     let kit = match table {
         Some(table) => kit.counting_in(table),

@@ -222,6 +222,31 @@ impl<Q, A> Asker<Q, A> {
     }
 }
 
+impl<Q, A> Asker<Q, A> {
+    /// Sends a question whose answer nobody waits for. Until it has come back it counts among those
+    /// that are open.
+    ///
+    /// # Errors
+    /// The question is dropped: too many are open already, or the desk has ended.
+    pub fn tell(&self, question: Q) -> Result<(), AskFault> {
+        let wired = match &self.0 {
+            Kind::Wired(wired) => wired,
+            Kind::Scripted(answer) => return answer(question).map(drop).ok_or(AskFault::Gone),
+        };
+        let place = wired.places.borrow_mut().take().ok_or(AskFault::Full)?;
+        let left = wired.places.borrow_mut().put(place, Place::Abandoned);
+        drop(left);
+        let reply = Reply { back: Arc::clone(&wired.back), place, given: false };
+        match wired.ask.try_send(Asked { question, reply }) {
+            Ok(()) => wired.desk.ring(),
+            // Dropping the question sends it back as unanswered, which frees its place.
+            Err(TrySendError::Full(_)) => return Err(AskFault::Full),
+            Err(TrySendError::Disconnected(_)) => return Err(AskFault::Gone),
+        }
+        Ok(())
+    }
+}
+
 /// Somebody who waits for an answer; leaving marks the question as abandoned.
 struct WaitingFor<'a, A> {
     places: &'a RefCell<Places<A>>,
@@ -509,6 +534,42 @@ mod tests {
         });
         let expected = (Err(AskFault::TimedOut), Ok(2), Err(AskFault::Gone), Err(AskFault::Gone));
         assert_eq!(results, [expected]);
+    }
+
+    #[test]
+    fn what_is_told_arrives_in_order_and_counts_until_it_comes_back() {
+        let (seeds, desk) = channel::<u64, u64>(1).unwrap();
+        let (told, tells) = mpsc::channel();
+        std::thread::spawn(move || {
+            while let Some(asked) = desk.next_blocking(10_000) {
+                told.send(asked.question).unwrap();
+                asked.reply.give(0);
+                if asked.question == u64::MAX {
+                    return;
+                }
+            }
+        });
+        let results = on_cores(IoChoice::Auto, seeds, |asker| async move {
+            let mut sent = 0_u64;
+            while sent < 3 * ASKS_MAX as u64 {
+                match asker.tell(sent) {
+                    Ok(()) => sent += 1,
+                    Err(fault) => {
+                        assert_eq!(fault, AskFault::Full);
+                        clock::sleep_ms(1).await;
+                    }
+                }
+            }
+            loop {
+                match asker.ask(u64::MAX, 10_000).await {
+                    Err(AskFault::Full) => clock::sleep_ms(1).await,
+                    ended => return ended,
+                }
+            }
+        });
+        assert_eq!(results, [Ok(0)]);
+        let all: Vec<u64> = tells.iter().take_while(|n| *n != u64::MAX).collect();
+        assert_eq!(all, (0..3 * ASKS_MAX as u64).collect::<Vec<_>>());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use exporter::Exporter;
 use runtime::tally::Tally;
 use store::admin::{Method, Reply};
 
+use super::Keeper;
 use super::meters::Meters;
 
 pub use store::admin::Asked;
@@ -59,4 +60,6 @@ pub struct Lent {
     pub meters: Meters,
     /// When the newest configuration was published: Unix time in seconds, 0 before the first.
     pub published_s: Arc<AtomicU64>,
+    /// Responses that are kept for the whole node.
+    pub cache: Arc<Keeper>,
 }

@@ -3,14 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use super::counters::SharedCounters;
 use exporter::remote::Remotes;
 use runtime::board::{Board, View};
 use runtime::ring::Producer;
 use runtime::tally::Tally;
 
-use super::Office;
+use super::counters::SharedCounters;
 use super::meters::{Counters, Table};
+use super::{Cache, Office};
 
 /// Who this node is, for plugins that say so in an answer.
 #[derive(Debug, Default)]
@@ -39,6 +39,8 @@ pub struct Kit {
     pub shared_counters: SharedCounters,
     /// Counts of exchanges, for scrapes.
     pub counters: Counters,
+    /// Responses that are kept for the whole node.
+    pub cache: Cache,
     capture_bytes: Cell<usize>,
     capture_bytes_max: usize,
     captures_refused: Cell<u64>,
@@ -62,6 +64,7 @@ impl Kit {
             believes_everybody: true,
             shared_counters: SharedCounters::scripted(|_| None),
             counters: Counters::new(Arc::new(Table::new(0))),
+            cache: Cache::none(),
             capture_bytes: Cell::new(0),
             capture_bytes_max,
             captures_refused: Cell::new(0),
@@ -73,6 +76,12 @@ impl Kit {
     pub fn with_office(mut self, office: Office) -> Self {
         self.office = office;
         self
+    }
+
+    /// The same with a way to the node's cache.
+    #[must_use]
+    pub fn with_cache(self, cache: Cache) -> Self {
+        Self { cache, ..self }
     }
 
     /// The same where only `trusted_ips` may say whom they speak for, unless there are none.

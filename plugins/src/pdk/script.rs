@@ -8,14 +8,15 @@ use exporter::remote::Remotes;
 use runtime::board::Board;
 use runtime::buffers::Piece;
 use runtime::http::head::{Fields, Version};
+use runtime::mailbox::Asker;
 use runtime::tally::Tally;
 use store::schema::Catalogue;
 use store::snapshot::Tables;
 
 use super::meters::Table;
 use super::{
-    AnswerBody, BodyState, Client, Config, Exchange, Kit, Node, Outcome, Plugin, Prepared, Scheme,
-    Snapshot, Spec, Step,
+    AnswerBody, BodyState, Cache, Client, Config, Exchange, Keeper, Kit, Node, Outcome, Plugin,
+    Prepared, Scheme, Snapshot, Spec, Step,
 };
 
 /// A plugin, its configuration, and the rows around it.
@@ -31,6 +32,8 @@ pub struct Script {
 
 /// Series that a scripted core has room for.
 const SERIES: usize = 64;
+/// What a scripted node's cache may hold.
+const CACHE_BYTES_MAX: usize = 16 << 20;
 /// Counters that a scripted node has.
 const TALLY_SLOTS: usize = 1_024;
 
@@ -42,7 +45,7 @@ impl Script {
         let remotes = Arc::new(Board::new(Arc::new(Remotes::default())));
         let kit = Kit::new(tally, None, Arc::new(Node::default()), &remotes, 1 << 20);
         let meters = Arc::new(Table::new(SERIES));
-        let kit = kit.counting_in(Arc::clone(&meters));
+        let kit = kit.counting_in(Arc::clone(&meters)).with_cache(cache());
         let tables = Tables::new(&catalogue);
         Self { spec, tables, catalogue, config, kit: Rc::new(kit), remotes, meters }
     }
@@ -141,6 +144,17 @@ impl Script {
             false => path,
         }
     }
+}
+
+/// A cache whose keeper takes in at once.
+fn cache() -> Cache {
+    let keeper = Arc::new(Keeper::new(1, CACHE_BYTES_MAX));
+    let taker = Arc::clone(&keeper);
+    let asker = Asker::scripted(move |entry| {
+        taker.take(std::iter::once(entry));
+        Some(())
+    });
+    Cache::new(&keeper, asker, 0)
 }
 
 fn prepared(
