@@ -31,6 +31,7 @@ pub mod opentelemetry;
 pub mod post_function;
 pub mod pre_function;
 pub mod prometheus;
+pub mod proxy_cache;
 pub mod rate_limiting;
 pub mod redirect;
 pub mod request_size_limiting;
@@ -82,6 +83,7 @@ pub static ALL: &[&Spec] = &[
     &post_function::PLUGIN,
     &pre_function::PLUGIN,
     &prometheus::PLUGIN,
+    &proxy_cache::PLUGIN,
     &rate_limiting::PLUGIN,
     &redirect::PLUGIN,
     &request_size_limiting::PLUGIN,
