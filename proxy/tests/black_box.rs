@@ -23,6 +23,8 @@ mod sinks;
 mod arrival;
 #[path = "black_box/balancing.rs"]
 mod balancing;
+#[path = "black_box/cache.rs"]
+mod cache;
 #[path = "black_box/certificates.rs"]
 mod certificates;
 #[path = "black_box/declarative.rs"]
@@ -47,6 +49,8 @@ mod not_built;
 mod proxying;
 #[path = "black_box/shared_limits.rs"]
 mod shared_limits;
+#[path = "black_box/transforming.rs"]
+mod transforming;
 #[path = "black_box/tutorial.rs"]
 mod tutorial;
 #[path = "black_box/unusual.rs"]
