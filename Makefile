@@ -1,6 +1,6 @@
 # What people and CI type. Every target is one or two plain cargo commands.
 
-.PHONY: run build test tidy bench load compare deep loom fuzz fuzz-codec fuzz-event fmt
+.PHONY: run build test tidy bench load compare deep loom fuzz fuzz-codec fuzz-event fuzz-plugins fmt
 
 # The gateway in the foreground: proxy on 8000 and 8443, Admin API on 127.0.0.1:8001.
 # Its database and logs are in .tollgate; Kong's own default is /usr/local/kong.
@@ -42,7 +42,12 @@ FUZZ_S ?= 60
 
 # Random bytes against the HTTP codec and against what becomes an event; needs g++ for libFuzzer.
 # A crash leaves its input in target/.
-fuzz: fuzz-codec fuzz-event
+fuzz: fuzz-codec fuzz-event fuzz-plugins
+
+fuzz-plugins:
+	cd plugins/fuzz && cargo build --release && for name in template cache_headers json; do \
+		mkdir -p target/corpus/$$name && cargo run --release --bin $$name -- \
+		-max_total_time=$(FUZZ_S) target/corpus/$$name seeds/$$name || exit 1; done
 
 fuzz-event:
 	cd exporter/fuzz && mkdir -p target/corpus/event && cargo run --release --bin event -- \
