@@ -172,7 +172,7 @@ pub fn start(plan: StorePlan) -> Result<Store, BackendFault> {
         let id = uuid::Builder::from_random_bytes(bytes).into_uuid();
         let made = first_workspace(&catalogue, &mut loaded, now_s, id);
         backend.commit(made.as_slice()).map_err(|fault| match fault {
-            CommitFault::Failed(fault) => fault,
+            CommitFault::Failed(fault) | CommitFault::Refused(fault) => fault,
             CommitFault::Conflict(_) => BackendFault("somebody else writes it".to_owned()),
         })?;
         changes.extend(made);
@@ -419,10 +419,16 @@ impl Actor {
             Err(CommitFault::Conflict(_)) => {
                 return Some(replies.into_iter().map(|(job, _)| job).collect());
             }
-            Err(CommitFault::Failed(why)) if self.backend.is_shared() => {
-                Some(Reply::message(503, &why.to_string()))
+            // Nothing is written: what only one of them has done is not the others' fault.
+            Err(CommitFault::Refused(_)) if replies.len() > 1 && self.backend.is_shared() => {
+                return Some(replies.into_iter().map(|(job, _)| job).collect());
             }
-            Err(CommitFault::Failed(_)) => Some(Reply::unexpected()),
+            Err(CommitFault::Failed(why) | CommitFault::Refused(why)) => {
+                Some(match self.backend.is_shared() {
+                    true => Reply::message(503, &why.to_string()),
+                    false => Reply::unexpected(),
+                })
+            }
         };
         for (job, reply) in replies {
             (job.done)(refusal.clone().unwrap_or(reply));
@@ -439,6 +445,9 @@ impl Actor {
         }
         self.backend.keep_hash(hash);
         let committed = self.backend.commit(changes);
+        if let Err(CommitFault::Refused(why)) = &committed {
+            log::error!("a change is refused: {why}");
+        }
         if let Err(CommitFault::Failed(why)) = &committed {
             self.note(false);
             log::error!("{} changes are lost: {why}", changes.len());

@@ -115,8 +115,10 @@ impl std::error::Error for BackendFault {}
 /// Why a commit failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitFault {
-    /// The backend failed.
+    /// The backend failed; perhaps nobody knows whether it has written.
     Failed(BackendFault),
+    /// The backend refused a change: nothing has been written.
+    Refused(BackendFault),
     /// Another node has written what a change contradicts.
     Conflict(Conflict),
 }

@@ -135,7 +135,11 @@ fn open(settings: &Settings, catalogue: &Catalogue) -> Result<(Box<dyn Backend>,
         ));
     }
     std::fs::create_dir_all(path).map_err(|why| format!("{}: {why}", path.display()))?;
-    let node_id = process::node_id(path, settings.text("node_id"))?;
+    // To a gateway that runs on the same database we are another node: it must hear of our writes.
+    let node_id = match settings.database() {
+        Database::Postgres => uuid::Uuid::new_v4(),
+        _ => process::node_id(path, settings.text("node_id"))?,
+    };
     let mut backend = keeper::backend(settings, path, catalogue, node_id)?;
     let mut tables = Tables::new(catalogue);
     let mut twice = false;
@@ -143,6 +147,9 @@ fn open(settings: &Settings, catalogue: &Catalogue) -> Result<(Box<dyn Backend>,
     backend.load(catalogue, &mut each).map_err(|fault| fault.to_string())?;
     if twice {
         return Err("the database contradicts itself".to_owned());
+    }
+    if !backend.reachable() {
+        return Err("the database cannot be reached".to_owned());
     }
     Ok((backend, tables))
 }
@@ -164,7 +171,7 @@ fn import(
         changes.push(Change { entity: row.entity(), before, after: Some(row) });
     }
     backend.commit(&changes).map_err(|fault| match fault {
-        CommitFault::Failed(fault) => fault.to_string(),
+        CommitFault::Failed(fault) | CommitFault::Refused(fault) => fault.to_string(),
         CommitFault::Conflict(conflict) => conflict.fault(&changes).message,
     })
 }

@@ -13,6 +13,7 @@
 //! pooler in transaction mode may stand between.
 
 mod columns;
+mod ends;
 mod events;
 mod follow;
 mod link;
@@ -48,10 +49,16 @@ use write::{Pen, Refusal};
 const TURN_MS_MAX: u64 = 2_200;
 /// The most that a whole reading may take, in milliseconds.
 const READING_MS_MAX: u64 = 300_000;
+/// Changes that a turn of the Admin API may well have, and what each beyond them may take, in
+/// milliseconds.
+const GROUP_CHANGES: usize = 1_000;
+const CHANGE_MS: u64 = 5;
 /// How long a start waits for the database when there is a copy to start from, in milliseconds.
 const START_WAIT_MS: u64 = 600;
 /// Every so many looks, large tables are looked through as well.
 const THOROUGH_LOOKS: u64 = 60;
+/// A node that stands still with the writers' lock loses it after so long, in milliseconds.
+const IDLE_MS_MAX: u64 = 10_000;
 /// The lock that writers hold: "TGat".
 const WRITERS: i64 = 0x5447_6174;
 
@@ -95,6 +102,12 @@ impl Postgres {
             keeper: None,
             polling: Arc::new(AtomicBool::new(true)),
         })
+    }
+
+    /// A group of calls has the time of a turn; an import is larger and has more.
+    fn commit_ms(&self, changes: usize) -> u64 {
+        let more = changes.saturating_sub(GROUP_CHANGES) as u64;
+        self.turn_ms().saturating_add(more.saturating_mul(CHANGE_MS)).min(READING_MS_MAX)
     }
 
     fn turn_ms(&self) -> u64 {
@@ -290,8 +303,11 @@ impl Postgres {
             }
         };
         // A refused commit is a refusal; a lost answer is too, though nobody can know.
-        let ended = self.link.run(self.turn_ms(), work);
-        ended.map_err(|trouble| self.told(&trouble))?;
+        let ended = self.link.run(self.commit_ms(changes.len()), work);
+        ended.map_err(|trouble| match trouble.code() {
+            Some(_) => CommitFault::Refused(self.told(&trouble)),
+            None => CommitFault::Failed(self.told(&trouble)),
+        })?;
         conflict.map_or(Ok(()), |found| Err(CommitFault::Conflict(found)))
     }
 
@@ -374,6 +390,7 @@ impl Backend for Postgres {
 
     fn follow(&mut self, wake: Wake) {
         self.link.follow(Arc::clone(&wake));
+        self.link.spawn(ends::keep_clean(self.plan.server.clone()));
         let (poll_ms, polling) = (self.plan.poll_ms, Arc::downgrade(&self.polling));
         self.link.spawn(async move {
             let every = std::time::Duration::from_millis(poll_ms);
@@ -418,6 +435,8 @@ fn writing(schema: &str, wait_ms: u64) -> String {
     let own = own(schema);
     format!(
         "BEGIN; {own} SET LOCAL lock_timeout = {wait_ms}; \
+         SELECT set_config(name, '{IDLE_MS_MAX}', true) FROM pg_settings \
+         WHERE name = 'idle_in_transaction_session_timeout'; \
          SELECT pg_advisory_xact_lock({WRITERS})"
     )
 }

@@ -26,8 +26,10 @@ const MAGIC: &str = "tollgate-rows 1";
 const HEAD_BYTES: usize = MAGIC.len() + 1 + 8 + 1 + 20 + 1;
 /// The largest file that is read back, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 30;
-/// At least so long between two files: a busy Admin API does not wear the disk out.
+/// At least so long between two files, and a millisecond more for so many rows: a busy Admin API
+/// does not wear the disk out.
 const REST_MS: u64 = 1_000;
+const ROWS_A_MS: usize = 100;
 
 /// The file before that one.
 fn before(path: &Path) -> PathBuf {
@@ -167,8 +169,9 @@ impl Keeper {
         let shared: Arc<(Mutex<Waiting>, Condvar)> = Arc::default();
         let own = Arc::clone(&shared);
         let work = move || {
-            let mut failing = false;
-            while let Some(tables) = next(&own) {
+            let (mut failing, mut rows) = (false, 0);
+            while let Some(tables) = next(&own, rows) {
+                rows = catalogue.entities.iter().map(|entity| tables.len(entity.name)).sum();
                 match save(&path, &catalogue, &tables) {
                     Ok(()) => failing = false,
                     Err(why) if !failing => {
@@ -191,25 +194,17 @@ impl Keeper {
     }
 }
 
-/// The next tables to write, after a rest; none at the end.
-fn next(shared: &(Mutex<Waiting>, Condvar)) -> Option<Arc<Tables>> {
+/// The next tables to write, after a rest; none at the end. `rows` were in the last ones.
+fn next(shared: &(Mutex<Waiting>, Condvar), rows: usize) -> Option<Arc<Tables>> {
     let (lock, bell) = shared;
     let mut waiting = lock.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
-        if let Some(tables) = waiting.newest.take() {
-            return Some(tables);
-        }
-        if waiting.ended {
-            return None;
-        }
-        waiting = bell.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        if !waiting.ended {
-            // Changes come in bursts: the first of them is not worth a file of its own.
-            let rest = Duration::from_millis(REST_MS);
-            let rested = bell.wait_timeout_while(waiting, rest, |waiting| !waiting.ended);
-            waiting = rested.unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
+    let idle = |waiting: &mut Waiting| !waiting.ended && waiting.newest.is_none();
+    waiting = bell.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner);
+    // Changes come in bursts: the first of them is not worth a file of its own.
+    let rest = Duration::from_millis(REST_MS + (rows / ROWS_A_MS) as u64);
+    let rested = bell.wait_timeout_while(waiting, rest, |waiting| !waiting.ended);
+    waiting = rested.unwrap_or_else(PoisonError::into_inner).0;
+    waiting.newest.take()
 }
 
 impl Drop for Keeper {

@@ -134,3 +134,20 @@ fn an_empty_or_old_database_is_told() {
     let words = opened("of_39").unwrap_err();
     assert!(words.ends_with("of Kong 3.9 first"), "{words}");
 }
+
+#[test]
+fn what_has_ended_is_deleted() {
+    let real = database("ends");
+    let events = "INSERT INTO cluster_events (id, node_id, at, expire_at, channel, data) \
+        SELECT md5(n::text)::uuid, md5('n')::uuid, now(), \
+        now() + CASE WHEN n > 3 THEN 1 ELSE -1 END * INTERVAL '1 hour', 'c', 'd' \
+        FROM generate_series(1, 5) n; \
+        INSERT INTO ratelimiting_metrics (identifier, period, period_date, value, ttl) \
+        VALUES ('a', 'second', now(), 1, now() - INTERVAL '1 s'), ('b', 'year', now(), 1, NULL)";
+    real.sql("ends", events).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(super::ends::clean(&real.server("ends"))).unwrap();
+    let left = |sql: &str| real.sql("ends", sql).unwrap();
+    assert_eq!(left("SELECT count(*) FROM cluster_events"), [["2"]]);
+    assert_eq!(left("SELECT identifier FROM ratelimiting_metrics"), [["b"]]);
+}

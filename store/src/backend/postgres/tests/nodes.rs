@@ -267,6 +267,20 @@ fn the_databases_constraints_become_kongs_faults() {
     assert_eq!(kind, ConflictKind::CacheKey);
 }
 
+/// Calls that wait together share a transaction, and not their faults.
+#[test]
+fn what_the_database_refuses_costs_the_others_nothing() {
+    let (_, one, two) = pair("refused");
+    let post = |name: &str, id: &str| {
+        ("POST consumers".to_owned(), json!({"username": name, "custom_id": id}))
+    };
+    let calls = [post("a", "1"), post("b", "no\u{0}text"), post("c", "3"), post("a", "4")];
+    let statuses: Vec<u16> = one.calls(&calls).into_iter().map(|(status, _)| status).collect();
+    assert_eq!(statuses, [200, 503, 200, 409]);
+    assert_eq!(two.made("GET consumers/c", Json::Null)["custom_id"], json!("3"));
+    assert_eq!(two.made("GET consumers/b", Json::Null), Json::Null);
+}
+
 /// Random writes on three nodes at once. `WRITES` makes it longer.
 #[test]
 fn three_nodes_agree_and_never_see_a_mixture() {

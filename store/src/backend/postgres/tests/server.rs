@@ -60,6 +60,18 @@ fn user() -> Option<(u32, u32)> {
     Some(ids("postgres").or_else(|| ids("nobody")).expect("a user who is not root"))
 }
 
+/// The server's user may empty its folder at the end, but not remove it from ours.
+fn forget_empty_folders(target: &Path) {
+    const OLD: Duration = Duration::from_secs(60);
+    for entry in fs::read_dir(target).unwrap().flatten() {
+        let age = entry.metadata().and_then(|known| known.modified());
+        let age = age.ok().and_then(|changed| changed.elapsed().ok());
+        if age.is_some_and(|age| age > OLD) {
+            let _not_empty = fs::remove_dir(entry.path());
+        }
+    }
+}
+
 pub(crate) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").current_dir("/");
@@ -91,6 +103,7 @@ impl Postgres {
             program.ancestors().nth(3).unwrap().join("tmp")
         });
         fs::create_dir_all(&target).unwrap();
+        forget_empty_folders(&target);
         let folder = tempfile::Builder::new().prefix("pg").tempdir_in(&target);
         let folder = folder.unwrap();
         let reachable = folder.path().ancestors().all(|up| {
