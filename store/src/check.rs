@@ -15,6 +15,7 @@ mod faults;
 mod fields;
 pub mod formats;
 pub mod jwk;
+pub mod lua;
 mod objects;
 pub mod pattern;
 pub mod pem;

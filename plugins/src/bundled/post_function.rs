@@ -2,14 +2,11 @@
 //!
 //! Source: Kong `kong/plugins/pre-function/_schema.lua`.
 
-use store::schema::PluginSchema;
-
 use crate::bundled::pre_function::schema;
 use crate::pdk::Spec;
 
 /// The plugin.
-pub static PLUGIN: Spec =
-    Spec::not_built(PluginSchema { name: "post-function", priority: -1000, ..schema::SCHEMA });
+pub static PLUGIN: Spec = Spec::not_built(schema::POST_SCHEMA);
 
 #[cfg(test)]
 mod tests {
@@ -23,5 +20,7 @@ mod tests {
         check(json!({"access": ["return 1"]}), "");
         check(json!({}), "at least one of these fields must be non-empty: 'config.certificate'");
         check(json!({"log": "return 1"}), "expected an array");
+        let words = "error parsing post-function: [string ";
+        check(json!({"log": ["return 1", "return ("]}), words);
     }
 }

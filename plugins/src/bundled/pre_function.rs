@@ -21,5 +21,7 @@ mod tests {
         check(json!({"access": ["return 1"]}), "");
         check(json!({}), "at least one of these fields must be non-empty: 'config.certificate'");
         check(json!({"log": "return 1"}), "expected an array");
+        let words = "error parsing pre-function: [string ";
+        check(json!({"log": ["return 1", "return ("]}), words);
     }
 }

@@ -307,8 +307,10 @@ mod tests {
     fn custom_fields_that_need_lua_are_refused() {
         let config = |snippet| json!({"path": "/x", "custom_fields_by_lua": {"a": snippet}});
         assert_eq!(faults(&file_log::PLUGIN, config("return 1")), None);
-        let fault = faults(&file_log::PLUGIN, config("return (")).unwrap();
+        let fault = faults(&file_log::PLUGIN, config("return f()")).unwrap();
         assert!(fault.contains("Lua is not built"), "{fault}");
+        let fault = faults(&file_log::PLUGIN, config("return (")).unwrap();
+        assert!(fault.contains("Error parsing function: [string "), "{fault}");
     }
 
     #[test]

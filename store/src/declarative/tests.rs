@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::schema::samples;
+use proptest::prelude::*;
 
 #[track_caller]
 fn loaded(document: Json) -> Result<Vec<Json>, Refusal> {
@@ -226,6 +227,75 @@ fn a_text_is_json_or_yaml() {
     let fault = read("a: [", None).expect_err("no YAML").to_json();
     assert_eq!(fault["code"], 14);
     assert!(fault["fields"]["error"].as_str().unwrap().starts_with("failed parsing"));
+}
+
+/// Any words, in the places where a document has its own.
+fn any_document() -> impl Strategy<Value = Json> {
+    let name = prop_oneof![
+        Just("services"),
+        Just("routes"),
+        Just("plugins"),
+        Just("consumers"),
+        Just("name"),
+        Just("keyauth_credentials"),
+        Just("service"),
+        Just("route"),
+        Just("consumer"),
+        Just("id"),
+        Just("host"),
+        Just("paths"),
+        Just("username"),
+        Just("key"),
+        Just("config"),
+        Just("tags"),
+        Just("_comment"),
+        Just("_transform"),
+        Just("ttl"),
+        Just("url"),
+        Just("x"),
+    ];
+    let leaf = prop_oneof![
+        Just(json!(null)),
+        Just(json!(true)),
+        Just(json!(1)),
+        Just(json!(-0.5)),
+        Just(json!("s")),
+        Just(json!("key-auth")),
+        Just(json!("/p")),
+        Just(json!("")),
+        Just(json!([])),
+        Just(json!({})),
+        Just(json!("11111111-1111-4111-8111-111111111111")),
+    ];
+    leaf.prop_recursive(6, 48, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            proptest::collection::vec((name.clone(), inner), 0..5).prop_map(|pairs| {
+                Map::from_iter(pairs.into_iter().map(|(name, value)| (name.to_owned(), value)))
+                    .into()
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_document_is_loaded_or_refused(document in any_document(), flatten: bool) {
+        let mut whole = json!({"_format_version": "3.0"});
+        if let Json::Object(pairs) = document {
+            whole.as_object_mut().unwrap().extend(pairs);
+        }
+        if let Err(refusal) = loaded_with(whole, flatten) {
+            prop_assert!(refusal.to_json()["message"].is_string());
+            prop_assert!(!refusal.fields.is_empty() || refusal.flattened.is_some());
+            let _text = refusal.to_text();
+        }
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "[-a-c0-2:,\\[\\]{}&*!|>'\"%@`#?~<. \n\t]{0,64}") {
+        let _read = read(&text, None);
+    }
 }
 
 #[test]

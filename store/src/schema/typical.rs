@@ -3,7 +3,7 @@
 //! Descriptions are Kong's: `/schemas` prints them.
 
 use super::{Field, Preset, array, boolean, foreign, integer, map, number, record, set, text};
-use crate::check::formats;
+use crate::check::{formats, lua};
 
 /// Every protocol.
 pub const ALL_PROTOCOLS: &[&str] =
@@ -195,12 +195,13 @@ pub const fn timeout_ms(name: &'static str) -> Field {
     .between(0, (1 << 31) - 2)
 }
 
-/// Names of log fields and the Lua code that fills them. The code itself is not looked at.
+/// Names of log fields and the Lua code that fills them. The code must parse.
 pub const fn lua_code(name: &'static str) -> Field {
-    map(name, "Lua code as a key-value map", &LUA_TEXT, &LUA_TEXT)
+    map(name, "Lua code as a key-value map", &LUA_NAME, &LUA_CODE)
 }
 
-const LUA_TEXT: Field = text("", "").len_min(1);
+const LUA_NAME: Field = text("", "").len_min(1);
+const LUA_CODE: Field = text("", "").len_min(1).custom(lua::expression);
 
 /// A connection to Redis.
 pub const fn redis(name: &'static str) -> Field {

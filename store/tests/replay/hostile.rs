@@ -10,6 +10,7 @@ const METHODS: &[&str] =
     &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", ""];
 const WORDS: &[&str] = &[
     "services",
+    "config",
     "routes",
     "consumers",
     "plugins",
@@ -45,9 +46,13 @@ const TYPES: &[&str] = &[
     "multipart/form-data; boundary=X",
     "multipart/form-data",
     "text/plain",
+    "text/yaml",
 ];
 const NAMES: &[&str] = &[
     "name",
+    "_format_version",
+    "services",
+    "routes",
     "host",
     "port",
     "path",
@@ -161,8 +166,17 @@ fn seeds() -> [Call; 3] {
 /// With the smallest call that gets a 5xx or a malformed answer.
 pub(crate) fn throw(count: u32, mut gateway: Gateway) {
     for seed in seeds() {
-        assert_eq!(gateway(seed).status, 201);
+        let made = gateway(seed).status;
+        // Without a database everything comes at once.
+        assert!(made == 201 || made == 405, "{made}");
     }
+    let whole = r#"{"_format_version": "3.0", "services": [{"name": "s", "host": "a.example",
+        "routes": [{"name": "r", "paths": ["/r"]}]}], "consumers": [{"username": "s"}]}"#;
+    let whole = Call::new("POST", "/config")
+        .header("Content-Type", b"application/json")
+        .with_body(whole.as_bytes().to_vec());
+    let loaded = gateway(whole).status;
+    assert!(loaded == 201 || loaded == 400, "{loaded}");
     let document = Document::of(&mut *gateway);
     let gateway = std::cell::RefCell::new(gateway);
     let mut runner =
