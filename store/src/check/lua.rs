@@ -95,7 +95,7 @@ impl<'a> Parser<'a> {
         Ok(is)
     }
 
-    fn expect(&mut self, symbol: &str) -> Parsed {
+    fn must(&mut self, symbol: &str) -> Parsed {
         if self.takes(symbol)? { Ok(()) } else { self.near(&format!("'{symbol}' expected")) }
     }
 
@@ -174,7 +174,7 @@ impl<'a> Parser<'a> {
             "while" => {
                 self.advance()?;
                 self.expression()?;
-                self.expect("do")?;
+                self.must("do")?;
                 self.block()?;
                 self.close("end", "while", line)
             }
@@ -205,7 +205,7 @@ impl<'a> Parser<'a> {
             "::" => {
                 self.advance()?;
                 self.word()?;
-                self.expect("::")
+                self.must("::")
             }
             _ => self.call_or_assignment(),
         }
@@ -214,11 +214,11 @@ impl<'a> Parser<'a> {
     fn condition(&mut self, line: usize) -> Parsed {
         self.advance()?;
         self.expression()?;
-        self.expect("then")?;
+        self.must("then")?;
         self.block()?;
         while self.takes("elseif")? {
             self.expression()?;
-            self.expect("then")?;
+            self.must("then")?;
             self.block()?;
         }
         if self.takes("else")? {
@@ -232,7 +232,7 @@ impl<'a> Parser<'a> {
         self.word()?;
         if self.takes("=")? {
             self.expression()?;
-            self.expect(",")?;
+            self.must(",")?;
             self.expression()?;
             if self.takes(",")? {
                 self.expression()?;
@@ -246,7 +246,7 @@ impl<'a> Parser<'a> {
             }
             self.expressions()?;
         }
-        self.expect("do")?;
+        self.must("do")?;
         self.block()?;
         self.close("end", "for", line)
     }
@@ -279,7 +279,7 @@ impl<'a> Parser<'a> {
         if used != Use::Target {
             return self.near("syntax error");
         }
-        self.expect("=")?;
+        self.must("=")?;
         self.expressions()
     }
 
@@ -350,7 +350,7 @@ impl<'a> Parser<'a> {
                 Token::Symbol("[") => {
                     self.advance()?;
                     self.expression()?;
-                    self.expect("]")?;
+                    self.must("]")?;
                     used = Use::Target;
                 }
                 Token::Symbol(":") => {
@@ -387,12 +387,12 @@ impl<'a> Parser<'a> {
 
     fn table(&mut self) -> Parsed {
         let line = self.lexer.line();
-        self.expect("{")?;
+        self.must("{")?;
         while !self.is("}") {
             if self.takes("[")? {
                 self.expression()?;
-                self.expect("]")?;
-                self.expect("=")?;
+                self.must("]")?;
+                self.must("=")?;
             } else if matches!(self.token, Token::Name(_)) && self.lexer.assignment_follows() {
                 self.advance()?;
                 self.advance()?;
@@ -406,7 +406,7 @@ impl<'a> Parser<'a> {
     }
 
     fn body(&mut self, line: usize) -> Parsed {
-        self.expect("(")?;
+        self.must("(")?;
         let outer = std::mem::replace(&mut self.varargs, false);
         while !self.is(")") {
             if self.takes("...")? {
@@ -421,7 +421,7 @@ impl<'a> Parser<'a> {
                 return self.near("<name> or '...' expected");
             }
         }
-        self.expect(")")?;
+        self.must(")")?;
         self.block()?;
         self.varargs = outer;
         self.close("end", "function", line)
