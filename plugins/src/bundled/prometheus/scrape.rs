@@ -4,7 +4,8 @@
 //! not built. What Kong tells of its Lua memory is told of this process: its resident bytes, and
 //! the tables that hold counters.
 //!
-//! `promtool check metrics` takes the text, and finds fault with six names that are Kong's (suffixes
+//! `promtool check metrics` takes the text, and finds fault with six names that are Kong's
+//! (suffixes
 //! and units in `kong_bandwidth_bytes`, `kong_nginx_connections_total`, `kong_nginx_requests_total`
 //! and the three latencies): they stay as dashboards know them. Our own names pass.
 
