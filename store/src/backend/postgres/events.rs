@@ -213,14 +213,14 @@ fn cut(text: &str, parts: usize) -> &str {
     left
 }
 
-/// Whether a row has these values of fields.
-pub(super) fn has(row: &Row, values: &[(&'static str, String)]) -> bool {
-    values.iter().all(|(name, value)| match row.get(name) {
-        Value::Null => value.is_empty(),
-        Value::Text(text) => **text == **value,
-        Value::Id(id) => parse_uuid(value) == Some(*id),
-        _ => false,
-    })
+/// The values of a key as rows have them.
+pub(super) fn key_values(entity: &Entity, values: &[(&'static str, String)]) -> Vec<Value> {
+    let value = |(name, text): &(&'static str, String)| match parse_uuid(text) {
+        _ if text.is_empty() => Value::Null,
+        Some(id) if is_id(entity, name) => Value::Id(id),
+        _ => Value::text(text.as_str()),
+    };
+    values.iter().map(value).collect()
 }
 
 /// Whether a field of a key is a pointer or an id.
@@ -290,7 +290,15 @@ mod tests {
         let plugins = catalogue.entity("plugins").unwrap();
         let expected = [("name", "cors"), ("route", ""), ("service", id), ("consumer", "")];
         let expected = expected.map(|(name, value)| (name, value.to_owned())).to_vec();
-        assert_eq!(found, Some(About::Key(plugins, expected)));
+        assert_eq!(found, Some(About::Key(plugins, expected.clone())));
+        let scoped = json!({"name": "rate-limiting", "service": {"id": id}, "config": {"hour": 1}});
+        let mut tables = crate::snapshot::Tables::new(&catalogue);
+        let plugin = row("plugins", scoped);
+        tables.put(&plugin).unwrap();
+        let mut named = expected;
+        named[0].1 = "rate-limiting".to_owned();
+        let here = tables.by_key("plugins", &key_values(plugins, &named));
+        assert_eq!(here.map(|row| row.id()), Some(plugin.id()));
         for nothing in ["router:version", "", "nothing", "unknown:1:::::"] {
             assert_eq!(about(&catalogue, CORE_CHANNEL, nothing), None, "{nothing}");
         }

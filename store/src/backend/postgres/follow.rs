@@ -187,17 +187,11 @@ impl Eyes<'_> {
     }
 
     fn here(&self, entity: &'static Entity, values: &[(&'static str, String)]) -> Vec<Uuid> {
-        if let [(field, value)] = values
-            && let Some(row) = self.tables.by(entity.name, field, value)
-        {
-            return vec![row.id()];
-        }
-        if let [(_, _)] = values {
-            return Vec::new();
-        }
-        // Composite keys are those of plugins, targets, groups: tables that one can walk.
-        let all = self.tables.all(entity.name).take(NAMED_ROWS_MAX);
-        all.filter(|row| events::has(row, values)).map(|row| row.id()).collect()
+        let row = match values {
+            [(field, value)] => self.tables.by(entity.name, field, value),
+            _ => self.tables.by_key(entity.name, &events::key_values(entity, values)),
+        };
+        row.into_iter().map(|row| row.id()).collect()
     }
 
     async fn ids_by(
