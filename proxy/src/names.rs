@@ -165,7 +165,12 @@ impl Names {
         let answer = match told.unwrap_or(Err(NameFault::Unanswered)) {
             Ok(answer) => answer,
             Err(fault) => {
-                self.0.known.borrow_mut().remove(host);
+                let mut known = self.0.known.borrow_mut();
+                match known.get_mut(host) {
+                    // What is known serves while the desk is busy.
+                    Some(known) if fault == NameFault::Unanswered => known.asking = false,
+                    _ => drop(known.remove(host)),
+                }
                 return Err(fault);
             }
         };

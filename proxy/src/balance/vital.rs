@@ -34,21 +34,21 @@ impl Vital {
     /// The smoothed time of an answer as it counts now, in microseconds; 0 if none was measured.
     #[must_use]
     pub fn pace_us(&self, now_us: u64) -> f32 {
-        let (pace_us, at_us) = self.paced();
-        pace_us * faded(now_us.saturating_sub(at_us))
+        let (pace_us, at_ms) = self.paced();
+        pace_us * faded(since_us(at_ms, now_us))
     }
 
     /// Takes one more measurement into account.
     pub fn measured(&self, took_us: u64, now_us: u64) {
-        let (pace_us, at_us) = self.paced();
-        let old = faded(now_us.saturating_sub(at_us));
+        let (pace_us, at_ms) = self.paced();
+        let old = faded(since_us(at_ms, now_us));
         // Two cores may measure at once: the later word stands, one measurement is lost.
         self.set_pace(pace_us * old + took_us as f32 * (1.0 - old), now_us);
     }
 
     /// Begins with this pace: a new peer is taken to be as fast as the others are.
     pub fn set_pace(&self, pace_us: f32, now_us: u64) {
-        let at_ms = (now_us / 1_000) & u64::from(u32::MAX);
+        let at_ms = u64::from((now_us / 1_000) as u32);
         self.pace.store((u64::from(pace_us.to_bits()) << 32) | at_ms, Ordering::Relaxed);
     }
 
@@ -58,10 +58,16 @@ impl Vital {
         self.pace.load(Ordering::Relaxed) != 0
     }
 
-    fn paced(&self) -> (f32, u64) {
+    fn paced(&self) -> (f32, u32) {
         let word = self.pace.load(Ordering::Relaxed);
-        (f32::from_bits((word >> 32) as u32), (word & u64::from(u32::MAX)) * 1_000)
+        (f32::from_bits((word >> 32) as u32), word as u32)
     }
+}
+
+/// Microseconds since a time in milliseconds, of which the lower 32 bits are known: they begin
+/// anew every 49 days.
+fn since_us(at_ms: u32, now_us: u64) -> u64 {
+    u64::from(((now_us / 1_000) as u32).wrapping_sub(at_ms)) * 1_000
 }
 
 /// About e^(-t/10 s), by three terms of its reciprocal: cheap, and it only falls.
@@ -130,6 +136,14 @@ mod tests {
         assert!((at(0) - 800.0).abs() < 1.0);
         assert!((at(10) - 320.0).abs() < 1.0, "{}", at(10));
         assert!(at(60) < 40.0 && at(60) > 0.0);
+    }
+
+    #[test]
+    fn a_process_may_be_old() {
+        let vital = Vital::default();
+        let turn_us = (1_u64 << 32) * 1_000;
+        vital.set_pace(800.0, 5 * turn_us - SECOND_US);
+        assert!((vital.pace_us(5 * turn_us + 9 * SECOND_US) - 320.0).abs() < 1.0);
     }
 
     #[test]

@@ -83,6 +83,43 @@ fn sign(grpc_status: &str, message: &[u8]) -> Sign {
 mod tests {
     use super::*;
 
+    /// Asks a server that answers with these trailers and this message.
+    #[track_caller]
+    fn check(grpc_status: &'static str, message: &'static [u8], expected: Sign) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let local = tokio::task::LocalSet::new();
+        let asked = local.block_on(&runtime, async {
+            let (ours, theirs) = tokio::io::duplex(4_096);
+            tokio::task::spawn_local(async move {
+                let mut server = h2::server::handshake(theirs).await.unwrap();
+                let (request, mut reply) = server.accept().await.unwrap().unwrap();
+                assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+                assert_eq!(request.uri().authority().unwrap(), "a.example");
+                assert_eq!(request.headers()["content-type"], "application/grpc");
+                let mut body = reply.send_response(http::Response::new(()), false).unwrap();
+                if !message.is_empty() {
+                    body.send_data(Bytes::from_static(message), false).unwrap();
+                }
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", grpc_status.parse().unwrap());
+                body.send_trailers(trailers).unwrap();
+                while server.accept().await.is_some() {}
+            });
+            let limit = std::time::Duration::from_secs(20);
+            tokio::time::timeout(limit, ask(ours, "a.example", false)).await.unwrap().unwrap()
+        });
+        let Asked::Sign(sign) = asked else { panic!("a status") };
+        assert_eq!(sign, expected, "{grpc_status} {message:?}");
+    }
+
+    #[test]
+    fn a_server_is_asked_for_its_health() {
+        check("0", &[0, 0, 0, 0, 2, 8, 1], Sign::Success);
+        check("0", &[0, 0, 0, 0, 2, 8, 2], Sign::HttpFailure);
+        check("12", &[], Sign::Success);
+        check("5", &[], Sign::HttpFailure);
+    }
+
     #[test]
     fn serving_is_good_and_not_serving_is_not() {
         let message = |status| [0, 0, 0, 0, 2, 8, status];
