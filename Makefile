@@ -45,7 +45,8 @@ FUZZ_S ?= 60
 fuzz: fuzz-codec fuzz-event fuzz-plugins
 
 fuzz-plugins:
-	cd plugins/fuzz && cargo build --release && for name in template cache_headers json; do \
+	cd plugins/fuzz && cargo build --release && for name in template cache_headers json authorization \
+		jwt hmac cookie; do \
 		mkdir -p target/corpus/$$name && cargo run --release --bin $$name -- \
 		-max_total_time=$(FUZZ_S) target/corpus/$$name seeds/$$name || exit 1; done
 

@@ -1,0 +1,17 @@
+//! Any content of a `Authorization` line.
+#![no_main]
+
+mod plugin;
+
+use serde_json::json;
+
+libfuzzer_sys::fuzz_target!(|sent: &[u8]| {
+    thread_local! {
+        static SCRIPT: plugins::pdk::script::Script =
+            plugin::script(&plugins::bundled::hmac_auth::PLUGIN, json!({}));
+    }
+    SCRIPT.with(|script| {
+        plugin::throw(script, "Authorization", b"", sent);
+        plugin::throw(script, "Authorization", b"hmac username=\"", sent);
+    });
+});
