@@ -6,6 +6,8 @@
 //! stands in a list with its reason; an entry that no longer differs fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "recorded_traffic/auth.rs"]
+mod auth;
 #[path = "recorded_traffic/compare.rs"]
 mod compare;
 #[allow(dead_code, reason = "the replay needs a part of it")]
@@ -14,8 +16,12 @@ mod gateway;
 #[allow(dead_code, reason = "the replay needs a part of it")]
 #[path = "black_box/http.rs"]
 mod http;
+#[path = "recorded_traffic/learn.rs"]
+mod learn;
 #[path = "recorded_traffic/replay.rs"]
 mod replay;
+#[path = "recorded_traffic/tls.rs"]
+mod tls;
 #[path = "recorded_traffic/upstream.rs"]
 mod upstream;
 

@@ -168,6 +168,19 @@ fn parse(head: &[u8]) -> Response {
     }
 }
 
+/// A response out of all bytes of a connection.
+#[allow(dead_code, reason = "one of the programs that share this file needs it")]
+pub(crate) fn whole(bytes: &[u8]) -> Response {
+    let mark = b"\r\n\r\n";
+    let end = bytes.windows(mark.len()).position(|window| window == mark).expect("a head");
+    let (head, body) = bytes.split_at(end + mark.len());
+    let mut response = parse(head);
+    let chunked = response.header("transfer-encoding").is_some_and(|v| v == "chunked");
+    assert!(!chunked, "this reader knows no chunks");
+    response.body = body.to_vec();
+    response
+}
+
 /// One request on a connection of its own.
 pub(crate) fn call(
     port: u16,

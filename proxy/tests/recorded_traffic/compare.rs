@@ -68,6 +68,13 @@ impl Normal {
         let line = |(name, value): &(String, &str)| match name.as_str() {
             "server" => json!([name, value.split('/').next().map(product)]),
             "age" | "ratelimit-reset" | "retry-after" => json!([name, "<number>"]),
+            // In the order of random ids.
+            "x-consumer-groups" => {
+                let mut groups: Vec<_> = value.split(", ").collect();
+                groups.sort_unstable();
+                json!([name, groups])
+            }
+            "set-cookie" => json!([name, without_end(&self.text(value))]),
             _ => json!([name, self.text(value)]),
         };
         kept.iter().map(line).collect()
@@ -94,7 +101,10 @@ impl Normal {
             Value::Object(members) => {
                 let mut names: Vec<_> = members.keys().collect();
                 names.sort();
-                let member = |name: &String| (name.clone(), self.json(&members[name]));
+                let member = |name: &String| match name.as_str() {
+                    "ttl" if members[name].is_number() => (name.clone(), "<number>".into()),
+                    _ => (name.clone(), self.json(&members[name])),
+                };
                 Value::Object(names.into_iter().map(member).collect::<Map<_, _>>())
             }
             other => other.clone(),
@@ -111,6 +121,17 @@ impl Normal {
             "headers": self.lines(pairs.into_iter()),
             "body": self.body(body),
         })
+    }
+}
+
+/// A cookie without the time at which it ends, unless that has passed.
+fn without_end(line: &str) -> String {
+    match line.split_once("; Expires=") {
+        Some((start, end)) if !end.starts_with("Thu, 01 Jan 1970") => {
+            let rest = end.split_once(';').map_or("", |(_, rest)| rest);
+            format!("{start}; Expires=<time>;{rest}")
+        }
+        _ => line.to_owned(),
     }
 }
 

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use crate::compare::Normal;
 use crate::gateway::{Gateway, free_port};
 use crate::http::{self, Response};
+use crate::learn::learn;
+use crate::tls;
 use crate::upstream::Upstream;
 
 /// A deliberate difference: the scenario, what of it (`setup 2`, `response 0`, `received 1`, or
@@ -24,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) in_one_minute: bool,
     /// A rest before a request: the scenario, the number of the request, milliseconds.
     pub(crate) rests: &'static [(&'static str, usize, u64)],
+    /// Requests that are not sent: the scenario, the number of the request.
+    pub(crate) skips: &'static [(&'static str, usize)],
 }
 
 /// Seconds of a minute that a scenario may need.
@@ -90,6 +94,9 @@ fn one(gateway: &Gateway, upstream: &Upstream, scenario: &Value, plan: &Plan) ->
     let responses = scenario["response"].as_array().unwrap();
     for (at, (request, response)) in requests.iter().zip(responses).enumerate() {
         let name = scenario["scenario"].as_str().unwrap();
+        if plan.skips.contains(&(name, at)) {
+            continue;
+        }
         let rest = plan.rests.iter().find(|rest| rest.0 == name && rest.1 == at);
         sleep(Duration::from_millis(rest.map_or(0, |rest| rest.2)));
         run.ask(at, request, response);
@@ -97,7 +104,11 @@ fn one(gateway: &Gateway, upstream: &Upstream, scenario: &Value, plan: &Plan) ->
     let got = upstream.got();
     for at in 0..got.len().max(received.len()) {
         let ours = got.get(at).map(|got| run.ours.request(&got.head, &got.body));
-        let theirs = received.get(at).map(|row| run.theirs.request(text(&row["head"]), &body(row)));
+        let theirs = received.get(at).map(|row| {
+            let head = run.renamed(text(&row["head"]));
+            let sent = run.renamed_bytes(body(row));
+            run.theirs.request(&head, &sent)
+        });
         run.compare(format!("received {at}"), ours.into(), theirs.into());
     }
     run.differences
@@ -136,9 +147,10 @@ impl Run<'_> {
     }
 
     fn ask(&mut self, at: usize, request: &Value, expected: &Value) {
-        let port = match text(&request["to"]) {
-            "proxy" => self.gateway.proxy,
-            "admin" => self.gateway.admin,
+        let (port, call): (_, Call) = match text(&request["to"]) {
+            "proxy" => (self.gateway.proxy, http::call),
+            "admin" => (self.gateway.admin, http::call),
+            "tls" => (self.gateway.tls, tls::call),
             other => panic!("this replay does not know the port of {other}"),
         };
         let headers: Vec<(String, String)> = pairs(&request["headers"])
@@ -146,13 +158,14 @@ impl Run<'_> {
             .map(|(name, value)| (name.to_owned(), self.renamed(value)))
             .collect();
         let mut headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        let sent = body(request);
+        let sent = self.renamed_bytes(body(request));
         if sent.is_empty() && pairs(&request["headers"]).any(|(n, _)| n == "Content-Length") {
             headers.push(("Content-Length", "0"));
         }
         let path = self.renamed(text(&request["path"]));
-        let found = http::call(port, text(&request["method"]), &path, &headers, &sent);
-        self.note_keys(&found, expected);
+        let found = call(port, text(&request["method"]), &path, &headers, &sent);
+        learn(&mut self.names, expected, &found);
+        let expected: Value = serde_json::from_str(&self.renamed(&expected.to_string())).unwrap();
         let ours = json!({
             "status": found.status,
             "headers": self.ours.lines(found.headers.iter().map(|(n, v)| (n.as_str(), v.as_str()))),
@@ -161,22 +174,22 @@ impl Run<'_> {
         let theirs = json!({
             "status": expected["status"],
             "headers": self.theirs.lines(pairs(&expected["headers"])),
-            "body": self.theirs.body(&body(expected)),
+            "body": self.theirs.body(&body(&expected)),
         });
         self.compare(format!("response {at}"), ours, theirs);
-    }
-
-    /// Keys of the cache stand in later requests.
-    fn note_keys(&mut self, found: &Response, expected: &Value) {
-        let then = pairs(&expected["headers"]).find(|(name, _)| *name == "X-Cache-Key");
-        if let (Some((_, then)), Some(now)) = (then, found.header("x-cache-key")) {
-            self.names.insert(then.to_owned(), now.to_owned());
-        }
     }
 
     fn renamed(&self, text: &str) -> String {
         let rename = |text: String, (then, now): (&String, &String)| text.replace(then, now);
         self.names.iter().fold(text.to_owned(), rename)
+    }
+
+    /// A body that is text, renamed.
+    fn renamed_bytes(&self, bytes: Vec<u8>) -> Vec<u8> {
+        match String::from_utf8(bytes) {
+            Ok(text) => self.renamed(&text).into_bytes(),
+            Err(other) => other.into_bytes(),
+        }
     }
 
     fn compare(&mut self, what: String, ours: Value, theirs: Value) {
@@ -186,11 +199,14 @@ impl Run<'_> {
     }
 }
 
+/// A request, in the clear or over TLS.
+type Call = fn(u16, &str, &str, &[(&str, &str)], &[u8]) -> Response;
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }
 
-fn pairs(value: &Value) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn pairs(value: &Value) -> impl Iterator<Item = (&str, &str)> {
     value.as_array().into_iter().flatten().map(|pair| (text(&pair[0]), text(&pair[1])))
 }
 
