@@ -1,12 +1,18 @@
-//! What a report costs the core, and what an event costs the exporter.
+//! What a report and rules cost the core, and what an event costs the exporter.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use exporter::event::record::Record;
 use exporter::event::{
     Body, BodyState, Consumer, Credential, Direction, Lines, RECORD_VERSION, Report, RowRef, Scheme,
 };
+use exporter::moesif::conditions::Asked;
 use exporter::moesif::event::push_event;
+use exporter::moesif::headers::Headers;
+use exporter::moesif::identify::{Traces, identify};
+use exporter::moesif::pattern::Searches;
+use exporter::moesif::remote::Remote;
 use exporter::moesif::settings::Settings;
+use runtime::http::head::Fields;
 use runtime::ring::{self, Next};
 use serde_json::json;
 use std::hint::black_box;
@@ -112,5 +118,47 @@ fn exporter_benches(bench: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, exporter_benches);
+/// Twenty rules over an exchange that none of them means, which is what most exchanges pay.
+fn rules_benches(bench: &mut Criterion) {
+    let rule = |number: usize| {
+        let route = format!("^/v{number}/(orders|users)/[0-9]+$");
+        json!({
+            "_id": format!("rule-{number}"), "type": "regex", "block": true,
+            "regex_config": [{"conditions": [
+                {"path": "request.verb", "value": "^(POST|PUT)$"},
+                {"path": "request.route", "value": route}]}],
+            "response": {"status": 429, "headers": {}, "body": {"error": "quota"}},
+        })
+    };
+    let rules: serde_json::Value = (0..20).map(rule).collect();
+    let (remote, _faults) = Remote::compile(&json!({"user_sample_rate": {"u": 10}}), &rules);
+    let Some(settings) = Settings::parse(&json!({"application_id": "a"})) else { return };
+    let mut fields = Fields::new();
+    for (name, value) in REQUEST {
+        fields.add(std::str::from_utf8(name).unwrap_or_default(), value);
+    }
+    let headers = Headers::Live(&fields);
+    let asked = Asked {
+        verb: b"POST",
+        target: b"/v1/items?page=2&token=secret",
+        client_ip: [203, 0, 113, 9].into(),
+        client_ip_headers_trusted: true,
+        headers,
+        body: &[],
+        status: None,
+    };
+    let traces = Traces { request: headers, response: None, consumer: [None; 3] };
+    let mut searches = Searches::default();
+    let mut group = bench.benchmark_group("rules");
+    group.bench_function("identify by a token", |bencher| {
+        bencher.iter(|| identify(black_box(&traces), &settings));
+    });
+    let who = identify(&traces, &settings);
+    group.bench_function("judge by twenty rules", |bencher| {
+        bencher.iter(|| remote.judge(black_box(&asked), &who, &mut searches).is_empty());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, exporter_benches, rules_benches);
 criterion_main!(benches);
