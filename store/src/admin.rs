@@ -184,6 +184,9 @@ impl Fixture<'_, '_> {
                 Err(unavailable("Kong is configured to run as Control Plane for the cluster"))
             }
             Fixed::Disabled => Err(Reply::not_found()),
+            Fixed::Robots => {
+                Ok(Reply::of_type(200, "text/plain", b"User-agent: *\nDisallow: /".to_vec()))
+            }
             Fixed::Wasm => Err(unavailable("wasm is enabled")),
         }
     }

@@ -156,6 +156,52 @@ fn what_was_answered_is_there_after_a_restart() {
     assert_eq!(gateway::ask(&store, call("GET", "/services/t", "")).status, 404);
 }
 
+/// Calls in order on one gateway: the call, its form, the status, a part of the answer. What no
+/// recorded case shows, from Kong's source.
+const CALLS: &[(&str, &str, u16, &str)] = &[
+    ("POST /upstreams", "name=u", 201, r#""slots":10000"#),
+    ("POST /upstreams/u/targets", "target=[::1]:81&tags[]=a", 201, ":0001]:81\""),
+    ("POST /upstreams/u/targets", "target=a.example", 201, r#""target":"a.example:8000""#),
+    ("GET /upstreams/u/targets/a.example", "", 404, "Not found"),
+    ("PUT /upstreams/u/targets/a.example:8000", "weight=3", 200, r#""weight":3"#),
+    ("PUT /upstreams/u/targets/b.example:80", "weight=3", 404, "Not found"),
+    ("PATCH /upstreams/u/targets/a.example:8000", "target=a b", 400, "target ('a b'); not a"),
+    ("GET /upstreams/u/targets?size=1", "", 200, r#""next":"/upstreams/u/targets?offset=1""#),
+    ("GET /upstreams/u/targets?size=1&offset=1", "", 200, r#""next":null"#),
+    ("GET /upstreams/u/targets?tags=a&size=1", "", 200, r#""next":null"#),
+    ("GET /upstreams/u/targets?offset=x", "", 400, r#""code":7"#),
+    ("PUT /upstreams/u/targets/a.example:8000/healthy", "", 400, "Upstream u has no balancer"),
+    ("GET /upstreams/u/health", "", 200, r#""health":"DNS_ERROR""#),
+    ("PATCH /upstreams/u", "hash_on=consumer", 200, r#""algorithm":"consistent-hashing""#),
+    ("PATCH /upstreams/u", "algorithm=latency", 200, r#""hash_on":"none""#),
+    ("POST /targets", "", 404, "Not found"),
+    ("GET /certificates/a.example", "", 404, "SNI not found"),
+    ("GET /certificates/a%20b", "", 400, r#""name":"invalid unique name""#),
+    ("GET /certificates/00000000-0000-4000-8000-000000000000", "", 404, r#""code":6"#),
+    ("GET /snis/a.example/certificate", "", 404, "Not found"),
+    ("PUT /vaults/env", "name=env", 400, r#""name":"invalid unique prefix""#),
+    ("PUT /vaults/my-env", "name=env&config.prefix=X_", 200, r#""config":{"prefix":"X_"}"#),
+    ("PATCH /vaults/my-env", "name=aws", 400, "vault 'aws' is not installed"),
+    ("POST /schemas/vaults/validate", "name=env&prefix=q-r", 200, "successful"),
+    ("GET /schemas/vaults/none", "", 404, "No vault named 'none'"),
+    ("GET /workspaces", "", 404, "Not found"),
+    ("GET /robots.txt", "", 200, "Disallow: /"),
+];
+
+#[test]
+fn entities_behave_as_in_kong() {
+    let mut gateway = gateway::gateway(&catalogue());
+    for (line, form, status, part) in CALLS {
+        let (method, target) = line.split_once(' ').expect("a call");
+        let call = store::admin::Call::new(method, target)
+            .header("Content-Type", b"application/x-www-form-urlencoded")
+            .with_body(form.as_bytes().to_vec());
+        let reply = gateway(call);
+        let body = String::from_utf8(reply.body).expect("text");
+        assert!(reply.status == *status && body.contains(part), "{line}: {} {body}", reply.status);
+    }
+}
+
 #[test]
 fn plugins_bring_endpoints_along() {
     let own = |path, listed| store::admin::OwnEndpoint {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value as Json, json};
 pub(super) fn document(catalogue: &Catalogue, places: &Places, version: &str) -> Json {
     let mut paths = Map::new();
     // What is not built says so with 501: tools have nothing to learn from it.
-    let built = |place: &Place| !matches!(place, Place::Fixed(Fixed::StatusDns));
+    let built = |place: &Place| !matches!(place, Place::Fixed(Fixed::StatusDns | Fixed::Robots));
     for (path, place, methods) in places.each().filter(|(_, place, _)| built(place)) {
         paths.insert(path.clone(), operations(&path, place, methods));
     }

@@ -5,6 +5,7 @@
 use super::Reply;
 use super::form::pairs;
 use crate::fault::{Fault, Kind};
+use crate::value::Row;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -66,7 +67,7 @@ impl Page {
     /// Codes 7, 9 and 11, in the order in which Kong looks: size, tags, offset.
     pub(super) fn read(query: &Query, tagged: bool) -> Result<Self, Fault> {
         let size = size_of(query)?;
-        let tags = query.text("tags").filter(|_| tagged).map(TagFilter::read).transpose()?;
+        let tags = if tagged { tags_of(query)? } else { None };
         let after = query.text("offset").map(key).transpose()?;
         Ok(Self { size, after, tags })
     }
@@ -96,6 +97,14 @@ pub(super) fn strange(key: &[Value]) -> Fault {
 /// Code 9.
 pub(super) fn size_of(query: &Query) -> Result<usize, Fault> {
     query.text("size").map_or(Ok(PAGE_ROWS), size)
+}
+
+/// Which tags are asked for, if any.
+///
+/// # Errors
+/// Code 11.
+pub(super) fn tags_of(query: &Query) -> Result<Option<TagFilter>, Fault> {
+    query.text("tags").map(TagFilter::read).transpose()
 }
 
 /// Kong reads the number as Lua does: surrounding space, exponents and `0x` are fine.
@@ -190,8 +199,14 @@ impl TagFilter {
         Ok(if separator == '/' { Self::Any(tags) } else { Self::All(tags) })
     }
 
+    /// Whether a row is wanted.
+    pub(super) fn wants_row(&self, row: &Row) -> bool {
+        let own = row.list("tags");
+        self.wants(|tag| own.iter().any(|known| known.as_text() == Some(tag)))
+    }
+
     /// Whether a row with these tags is wanted.
-    pub(super) fn wants(&self, has: impl Fn(&str) -> bool) -> bool {
+    fn wants(&self, has: impl Fn(&str) -> bool) -> bool {
         match self {
             Self::All(tags) => tags.iter().all(|tag| has(tag)),
             Self::Any(tags) => tags.iter().any(|tag| has(tag)),

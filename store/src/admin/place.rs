@@ -114,6 +114,8 @@ pub(super) enum Fixed {
     Config,
     /// A path that Kong knows and keeps shut.
     Disabled,
+    /// What search engines may read: nothing.
+    Robots,
     /// The nodes that follow this one.
     Clustering,
     /// Filters in WebAssembly.
@@ -139,6 +141,7 @@ const FIXED: &[(&str, Fixed, &[Method])] = &[
     ("/openapi.json", Fixed::OpenApi, GET),
     ("/plugins/enabled", Fixed::PluginsEnabled, GET),
     ("/plugins/schema/{name}", Fixed::PluginConfigSchema, GET),
+    ("/robots.txt", Fixed::Robots, GET),
     ("/routes/{routes}/filter-chains", Fixed::Wasm, LIST),
     ("/routes/{routes}/filter-chains/{filter_chains}", Fixed::Wasm, ROW),
     ("/routes/{routes}/filters/all", Fixed::Wasm, GET),
@@ -235,7 +238,8 @@ impl Places {
         let segments: Vec<_> =
             path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
         if !self.0.iter().any(|known| known.segments == segments) {
-            let is_listed = !matches!(place, Place::Fixed(Fixed::Ready | Fixed::OpenApi));
+            let is_listed =
+                !matches!(place, Place::Fixed(Fixed::Ready | Fixed::OpenApi | Fixed::Robots));
             self.0.push(Endpoint { segments, place, methods, is_listed });
         }
     }

@@ -243,11 +243,7 @@ impl Rows<'_, '_> {
     ) -> Result<(Vec<Json>, Option<Uuid>), Reply> {
         let now_s = self.store.now_s();
         let wanted = |row: &&Arc<Row>| {
-            row.is_alive(now_s)
-                && page.tags.as_ref().is_none_or(|tags| {
-                    let own = row.list("tags");
-                    tags.wants(|tag| own.iter().any(|known| known.as_text() == Some(tag)))
-                })
+            row.is_alive(now_s) && page.tags.as_ref().is_none_or(|tags| tags.wants_row(row))
         };
         let mut found: Vec<_> = rows.filter(wanted).take(page.size + 1).collect();
         let more = found.len() > page.size;

@@ -78,7 +78,9 @@ fn part(
             Fault::plain(Kind::InvalidOffset, words)
         })?,
     };
+    let tags = page::tags_of(query)?;
     let mut found = newest_first(rows, upstream);
+    found.retain(|row| tags.as_ref().is_none_or(|tags| tags.wants_row(row)));
     let end = begin.saturating_add(size).min(found.len());
     let more = (end < found.len()).then_some(end);
     found.truncate(end);

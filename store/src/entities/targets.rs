@@ -48,7 +48,7 @@ fn written_out(_: &Tables, input: &mut Value, before: Option<&Row>) -> Result<()
     let Some(target) = input.get("target").as_text() else { return Ok(()) };
     match address::parse(target) {
         Ok(address) => input.put("target", Value::text(address.with_port(TARGET_PORT))),
-        Err(_) if before.is_some() || target.is_empty() => {}
+        Err(_) if before.is_some() => {}
         Err(_) => {
             let words = "Invalid target; not a valid hostname or ip address";
             return Err(Faults::of("target", words).into());
