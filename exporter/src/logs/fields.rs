@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! return "prod"      return nil      return { n = 1, list = { 1, 2 } }
-//! return kong.request.get_header("user-agent")      return kong.client.get_ip()
+//! return kong.request.get_header("user-agent") or "none"      return kong.client.get_ip()
+//! return kong.request.get_method() .. " " .. kong.request.get_path()
 //! ```
 //! Source: Kong `kong/pdk/log.lua` (`set_serialize_value`: dots nest, `\.` is a dot); the Lua 5.1
 //! manual for literals.
@@ -21,6 +22,8 @@ use serde_json::{Map, Number, Value};
 const SNIPPET_BYTES_MAX: usize = 65_536;
 /// Deepest nesting of tables.
 const DEPTH_MAX: usize = 16;
+/// Most parts that are joined or chosen from.
+const PARTS_MAX: usize = 64;
 
 /// One field that is set in every document of a plugin row.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +37,10 @@ enum Expression {
     Nil,
     Constant(Value),
     Ask(Ask),
+    /// `a .. b`
+    Joined(Vec<Expression>),
+    /// `a or b`
+    Either(Vec<Expression>),
 }
 
 /// What can be looked up.
@@ -70,12 +77,33 @@ impl Field {
 
     /// Sets the field in a document.
     pub(super) fn apply(&self, document: &mut Value, record: &LogRecord<'_>) {
-        let value = match &self.value {
-            Expression::Nil => None,
-            Expression::Constant(value) => Some(value.clone()),
-            Expression::Ask(ask) => ask.answer(record),
-        };
-        set(document, &self.path, value);
+        set(document, &self.path, self.value.value(record));
+    }
+}
+
+impl Expression {
+    /// None is `nil`.
+    fn value(&self, record: &LogRecord<'_>) -> Option<Value> {
+        match self {
+            Self::Nil => None,
+            Self::Constant(value) => Some(value.clone()),
+            Self::Ask(ask) => ask.answer(record),
+            Self::Joined(parts) => {
+                let text = |part: &Self| match part.value(record)? {
+                    Value::String(text) => Some(text),
+                    Value::Number(number) => Some(number.to_string()),
+                    _ => None,
+                };
+                parts.iter().map(text).collect::<Option<String>>().map(Value::String)
+            }
+            Self::Either(parts) => {
+                let mut values = parts.iter().map(|part| part.value(record));
+                let is_true = |value: &Option<Value>| {
+                    value.as_ref().is_some_and(|value| *value != Value::Bool(false))
+                };
+                values.find(is_true).unwrap_or_else(|| parts.last()?.value(record))
+            }
+        }
     }
 }
 
@@ -184,13 +212,25 @@ fn parse(snippet: &str) -> Result<Expression, String> {
         if from.rest.is_empty() || from.rest.trim_end() == ";" {
             return Some(Expression::Nil);
         }
-        let read = from.expression(0)?;
+        let read = from.either()?;
         from.space();
         from.skip(";");
         from.space();
         from.rest.is_empty().then_some(read)
     });
     read.ok_or_else(|| needs_lua.to_owned())
+}
+
+/// One part stands for itself.
+fn several(
+    mut parts: Vec<Expression>,
+    whole: fn(Vec<Expression>) -> Expression,
+) -> Option<Expression> {
+    match parts.len() {
+        1 => parts.pop(),
+        2..=PARTS_MAX => Some(whole(parts)),
+        _ => None,
+    }
 }
 
 /// The unread rest of a snippet.
@@ -228,6 +268,27 @@ impl<'a> Scan<'a> {
         }
         self.rest = rest;
         Some(())
+    }
+
+    fn either(&mut self) -> Option<Expression> {
+        let mut parts = vec![self.joined()?];
+        while self.word("or").is_some() {
+            parts.push(self.joined()?);
+        }
+        several(parts, Expression::Either)
+    }
+
+    /// Also steps over the space behind it.
+    fn joined(&mut self) -> Option<Expression> {
+        let mut parts = Vec::new();
+        loop {
+            self.space();
+            parts.push(self.expression(0)?);
+            self.space();
+            if !self.skip("..") {
+                return several(parts, Expression::Joined);
+            }
+        }
     }
 
     fn expression(&mut self, depth: usize) -> Option<Expression> {
@@ -337,7 +398,7 @@ impl<'a> Scan<'a> {
         match self.expression(depth + 1)? {
             Expression::Nil => Some(None),
             Expression::Constant(value) => Some(Some(value)),
-            Expression::Ask(_) => None,
+            Expression::Ask(_) | Expression::Joined(_) | Expression::Either(_) => None,
         }
     }
 
@@ -444,10 +505,13 @@ mod tests {
                 ("b", "return kong.request.get_query_arg('b')"),
                 ("path", " return kong.request.get_path( ) "),
                 ("status", "return kong.response.get_status()"),
+                ("who", "return kong.request.get_header('x-none') or false or 'nobody' or 1"),
+                ("line", "return kong.request.get_method() .. ' ' .. kong.request.get_port()"),
+                ("gone", "return 'a' .. kong.request.get_header('x-none')"),
             ],
-            json!({"none": "before"}),
+            json!({"none": "before", "gone": 1}),
             json!({"host": "127.0.0.1:8000", "ip": "127.0.0.1", "b": "2", "path": "/r",
-                   "status": 200}),
+                   "status": 200, "who": "nobody", "line": "GET 8000"}),
         );
     }
 
@@ -469,6 +533,9 @@ mod tests {
             "return (",
             "error('no')",
             "return 1 + 1",
+            "return 'a' ..",
+            "return 'a' or",
+            "return 'a' orb 'c'",
             "return kong.request.get_header",
             "return kong.request.get_header()",
             "return kong.service.get()",
