@@ -1,5 +1,5 @@
-//! Other people's clients against the program: grpcio on both ends of a call, aio-kong and
-//! schemathesis against the Admin API.
+//! Other people's clients against the program: grpcio on both ends of a call, sslyze against the TLS
+//! port, aio-kong and schemathesis against the Admin API.
 //!
 //! The scripts are in `interop/`; what they import comes from PyPI into an environment below the
 //! target folder, made once. Without python3, its venv module or PyPI these tests fail and say so.
@@ -16,7 +16,8 @@ use std::process::{Command, Output};
 use std::sync::LazyLock;
 
 /// Pinned, so that a new release breaks nobody's build.
-const PACKAGES: [&str; 3] = ["grpcio==1.85.1", "aio-kong==3.7.2", "schemathesis==4.32.5"];
+const PACKAGES: [&str; 4] =
+    ["grpcio==1.85.1", "aio-kong==3.7.2", "schemathesis==4.32.5", "sslyze==6.3.1"];
 
 /// The interpreter of the environment.
 fn python() -> PathBuf {
@@ -118,4 +119,34 @@ fn generic_tools_find_no_fault_in_the_admin_api() {
 fn generic_tools_find_no_fault_in_the_admin_api_in_20_000_calls() {
     let calls = fuzz_the_admin_api("coverage,fuzzing", 10);
     assert!(calls >= 20_000, "only {calls} calls");
+}
+
+/// What an operator would bring: an authority, and a certificate of a month for `localhost`.
+const CERTIFICATE: &str = "set -e; cd \"$1\"
+    key() { openssl ecparam -name prime256v1 -genkey -noout -out $1.key; }
+    key ca; key own
+    openssl req -x509 -new -key ca.key -subj /CN=ca -days 30 -addext keyUsage=keyCertSign -out ca.crt
+    openssl req -new -key own.key -subj /CN=localhost -out own.csr
+    printf 'subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth' > extensions
+    openssl x509 -req -in own.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 \
+        -extfile extensions -out own.crt";
+
+#[test]
+fn tls_is_mozillas_intermediate_without_a_violation() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new("bash").args(["-c", CERTIFICATE, "bash"]).arg(folder.path()).output();
+    told("bash and openssl (install openssl)", made);
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (cert, key) = (path("own.crt"), path("own.key"));
+    for driver in gateway::drivers() {
+        let settings = [("KONG_SSL_CERT", cert.as_str()), ("KONG_SSL_CERT_KEY", key.as_str())];
+        let gateway = gateway::Gateway::start(driver, &settings);
+        let ran = Command::new(python())
+            .args(["-m", "sslyze", "--mozilla_config=intermediate", "--certinfo_ca_file"])
+            .arg(path("ca.crt"))
+            .arg(format!("localhost:{}", gateway.tls))
+            .output();
+        let out = told(driver, ran);
+        assert!(out.contains("OK - Compliant"), "{driver}: {out}");
+    }
 }
