@@ -75,6 +75,7 @@ fn own() -> Json {
     let fault = json!({ "$ref": "#/components/schemas/fault" });
     let fault = json!({ "application/json": { "schema": fault } });
     json!({ "responses": {
+        "204": { "description": "Done; nothing to say." },
         "2XX": { "description": "Done.", "content": any },
         "4XX": { "description": "Refused: what is wrong.", "content": fault },
     } })
