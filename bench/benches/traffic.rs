@@ -4,6 +4,8 @@
 //! outside. Budget: 2 µs for a plugin that only looks; a hit of the cache at most 0.6 of a proxied
 //! request.
 
+#![allow(clippy::expect_used, reason = "a benchmark stops where it is wrong")]
+
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use plugins::bundled::ALL;
 use plugins::pdk::script::Script;
