@@ -1,8 +1,9 @@
 //! What a core reports of one finished exchange, and the record it becomes in the ring.
 //!
-//! A [`Report`] borrows everything. [`Report::commit`] measures it, reserves room and writes
-//! lengths and bytes: one copy, no allocation, no JSON. All that costs thought (masks, inflating,
-//! JSON, identification) happens later, on the exporter's thread, from a [`record::Record`].
+//! A [`Report`] borrows everything. [`Report::commit`] puts the heads together in a buffer of the
+//! core, and copies them and the bodies into the ring: no allocation, no JSON. All that costs
+//! thought (masks, inflating, JSON, identification) happens later, on the exporter's thread, from a
+//! [`record::Record`].
 
 pub mod record;
 
@@ -13,7 +14,7 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 /// Version of the bytes that [`Report::commit`] writes. A new one for each change of their order.
-pub const RECORD_VERSION: u32 = 2;
+pub const RECORD_VERSION: u32 = 3;
 /// Most plugin rows that one exchange can be reported to; further ones are not taken.
 pub const ROWS_MAX: usize = 8;
 /// Most header lines a side that are kept; the rest is left out.
@@ -85,11 +86,13 @@ impl Body<'_> {
         Self { state, pieces: &[] }
     }
 
+    /// What is kept of it.
+    fn captured(&self) -> &[&[u8]] {
+        if self.state == BodyState::Captured { self.pieces } else { &[] }
+    }
+
     fn len(&self) -> usize {
-        match self.state {
-            BodyState::Captured => self.pieces.iter().map(|piece| piece.len()).sum(),
-            _ => 0,
-        }
+        self.captured().iter().map(|piece| piece.len()).sum()
     }
 }
 
@@ -100,19 +103,6 @@ pub enum Lines<'a> {
     Fields(&'a Fields),
     /// Name and value.
     Pairs(&'a [(&'a [u8], &'a [u8])]),
-}
-
-impl Lines<'_> {
-    fn each(&self, mut act: impl FnMut(&[u8], &[u8])) {
-        match self {
-            Self::Fields(fields) => {
-                fields.iter().take(HEADERS_MAX).for_each(|(name, value)| act(name, value));
-            }
-            Self::Pairs(pairs) => {
-                pairs.iter().take(HEADERS_MAX).for_each(|(name, value)| act(name, value));
-            }
-        }
-    }
 }
 
 /// Who was authenticated.
@@ -198,16 +188,14 @@ impl Report<'_> {
     /// has completely received is then always in a ring. No allocation, no system call (but the
     /// bell's, at most once per round of the exporter).
     pub fn commit(&self, ring: &mut Producer) -> bool {
-        let mut measure = Writer::Measure(0);
-        self.write(&mut measure);
         let rows = self.rows.len().min(ROWS_MAX) as u32;
-        let Ok(mut slot) = ring.reserve(measure.len(), rows) else { return false };
-        self.write(&mut Writer::Slot(&mut slot));
-        slot.commit()
+        let bodies = self.request_body.captured().iter().chain(self.response_body.captured());
+        record::commit(ring, rows, bodies.copied(), |to| self.write(to))
     }
 
-    /// The one place that knows the order of a record's bytes; `Record::read` is its mirror.
-    fn write(&self, to: &mut Writer<'_, '_>) {
+    /// The one place that knows the order of a record's bytes, up to the bodies, which come last;
+    /// `Record::read` is its mirror.
+    fn write(&self, to: &mut Writer) {
         let rows = self.rows.get(..ROWS_MAX).unwrap_or(self.rows);
         to.u8(RECORD_VERSION as u8);
         to.u8(rows.len() as u8);
@@ -240,12 +228,8 @@ impl Report<'_> {
         self.write_route_hosts(to);
         to.lines(&[self.request_fields]);
         to.lines(&[self.response_fields, self.response_fields_more]);
-        for body in [&self.request_body, &self.response_body] {
-            to.u32(body.len() as u32);
-            if body.state == BodyState::Captured {
-                body.pieces.iter().for_each(|piece| to.put(piece));
-            }
-        }
+        to.u32(self.request_body.len() as u32);
+        to.u32(self.response_body.len() as u32);
     }
 
     const fn texts(&self) -> [Option<&str>; record::TEXTS] {
@@ -260,7 +244,7 @@ impl Report<'_> {
         ]
     }
 
-    fn write_route_hosts(&self, to: &mut Writer<'_, '_>) {
+    fn write_route_hosts(&self, to: &mut Writer) {
         let Some(hosts) = self.route_hosts else { return to.u16(u16::MAX) };
         let hosts = hosts.get(..ROUTE_HOSTS_MAX).unwrap_or(hosts);
         to.u16(hosts.len() as u16);

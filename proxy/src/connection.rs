@@ -8,7 +8,7 @@ use std::rc::Rc;
 use exporter::logs::TlsNames;
 use plugins::pdk::{Client as ClientFacts, Exchange};
 use runtime::buffers::{Page, Piece};
-use runtime::clock::Deadline;
+use runtime::clock::{Deadline, Timer};
 use runtime::cores::Accepted;
 use runtime::http::h2;
 use runtime::io::Reader;
@@ -20,6 +20,10 @@ use crate::core::{Core, scheme};
 use crate::fault::Fault;
 use crate::inbox::{HeadEnd, Inbox};
 use crate::road;
+
+/// A client that asks again within this time finds everything where it was; after it, what an
+/// exchange needs is given back.
+const LULL_MS: u64 = 100;
 
 /// What a port promises.
 pub struct Port {
@@ -138,21 +142,25 @@ async fn proxy_header(reader: &mut Reader) -> std::io::Result<(Told, Piece)> {
     }
 }
 
-/// Serves requests while bytes of a next one are here. Gives the connection back when it may wait
-/// for more.
+/// Serves requests while they follow each other. Gives the connection back when it may wait for
+/// more.
 async fn busy(core: &Core, h1: H1, facts: &mut ClientFacts, left: &mut u64) -> Option<H1> {
     let mut client = Client::H1(h1);
     let mut exchange = core.begin(facts);
+    let lull = Timer::default();
     let kept = loop {
         *left = left.saturating_sub(1);
         facts.requests += 1;
         exchange.client.requests = facts.requests;
         let kept = one(core, &mut client, &mut exchange, *left == 0).await;
-        let more = matches!(&client, Client::H1(h1) if h1.has_more());
-        if !kept || !more {
+        let Client::H1(h1) = &mut client else { break kept };
+        if !kept || core.is_draining() {
             break kept;
         }
         exchange.reset();
+        if !h1.has_more() && lull.within(LULL_MS, h1.more()).await.is_none() {
+            break kept;
+        }
     };
     core.end(exchange);
     let Client::H1(h1) = client else { return None };

@@ -208,11 +208,7 @@ pub fn lay_over(exchange: &mut Exchange) {
         let now_s = clock::wall_us() / 1_000_000;
         exchange.response.fields.set("Date", date::http_date(now_s));
     }
-    for (name, value) in exchange.early.iter() {
-        if let Ok(name) = std::str::from_utf8(name) {
-            exchange.response.fields.set(name, value);
-        }
-    }
+    exchange.response.fields.lay_over(&exchange.early);
 }
 
 /// Adds the gateway's own lines, after the plugins. `side` is on whose the answer was made.

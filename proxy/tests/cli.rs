@@ -176,10 +176,13 @@ struct Gateway {
 
 impl Gateway {
     fn start(prefix: &str) -> Self {
+        let rings = Path::new(prefix).join("rings");
+        fs::create_dir_all(&rings).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
         let mut child = command
             .args(["start", "-p", prefix])
             .env_clear()
+            .env("TOLLGATE_RING_DIR", rings)
             .env("KONG_PROXY_LISTEN", "127.0.0.1:0")
             .env("KONG_ADMIN_LISTEN", "127.0.0.1:0, 127.0.0.1:0 ssl")
             .env("KONG_STATUS_LISTEN", "off")

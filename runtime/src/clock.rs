@@ -9,6 +9,8 @@
 //! on if it was armed again meanwhile. A deadline is never early and at most about two ticks late.
 
 use crate::io::{self, Closer};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{Rng, SeedableRng};
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::future::{Future, poll_fn};
@@ -86,16 +88,24 @@ pub fn wall_us() -> u64 {
     })
 }
 
-/// 64 random bits for names that must not collide, such as the ids of requests. Keyed anew by the
-/// system for each thread; not for secrets.
+/// 64 random bits for names that must not collide, such as the ids of requests. Each thread begins
+/// at one of 2^256 places that the system chose; not for secrets.
 pub fn random() -> u64 {
     thread_local! {
-        static KEY: RandomState = RandomState::new();
-        static COUNT: Cell<u64> = const { Cell::new(0) };
+        static STATE: RefCell<Xoshiro256PlusPlus> = RefCell::new(seeded());
     }
-    let count = COUNT.get();
-    COUNT.set(count.wrapping_add(1));
-    KEY.with(|key| key.hash_one(count))
+    STATE.with_borrow_mut(Rng::next_u64)
+}
+
+fn seeded() -> Xoshiro256PlusPlus {
+    let mut seed = [0; 32];
+    if !secret(&mut seed) {
+        // The standard library keys its hashes from the same system, and never fails.
+        let keyed = |word: u64| RandomState::new().hash_one(word).to_ne_bytes();
+        let words = (0..).map(keyed);
+        seed.as_chunks_mut::<8>().0.iter_mut().zip(words).for_each(|(to, word)| *to = word);
+    }
+    Xoshiro256PlusPlus::from_seed(seed)
 }
 
 /// Fills a buffer with bytes that nobody can guess, for secrets. False if the system gives none.
@@ -348,16 +358,36 @@ pub async fn sleep_ms(ms: u64) {
 /// that the time was up and the future was dropped: use it for asks and connects, which may be
 /// dropped, never for a read.
 pub async fn within<F: Future>(ms: u64, future: F) -> Option<F::Output> {
-    let alarm = Alarm::new(Closer::none());
-    alarm.arm(ms);
-    let mut future = pin!(future);
-    poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        missed(&alarm, cx.waker()).map(|()| None)
-    })
-    .await
+    Timer::default().within(ms, future).await
+}
+
+/// [`within`] for who waits often: after the first wait, each costs one store.
+pub struct Timer {
+    alarm: Rc<Alarm>,
+}
+
+impl Default for Timer {
+    fn default() -> Self {
+        Self { alarm: Alarm::new(Closer::none()) }
+    }
+}
+
+impl Timer {
+    /// See [`within`].
+    pub async fn within<F: Future>(&self, ms: u64, future: F) -> Option<F::Output> {
+        self.alarm.missed.set(false);
+        self.alarm.arm(ms);
+        let mut future = pin!(future);
+        let output = poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            missed(&self.alarm, cx.waker()).map(|()| None)
+        })
+        .await;
+        self.alarm.due_us.set(0);
+        output
+    }
 }
 
 fn missed(alarm: &Alarm, waker: &Waker) -> Poll<()> {

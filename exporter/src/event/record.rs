@@ -1,7 +1,8 @@
 //! The bytes of one report in the ring: lengths and bytes, little-endian.
 
-use super::{BodyState, Direction, Lines, RECORD_VERSION, ROWS_MAX, RowRef, Scheme};
-use runtime::ring::Slot;
+use super::{BodyState, Direction, HEADERS_MAX, Lines, RECORD_VERSION, ROWS_MAX, RowRef, Scheme};
+use runtime::ring::Producer;
+use std::cell::Cell;
 use std::net::IpAddr;
 use uuid::Uuid;
 
@@ -10,29 +11,56 @@ pub(super) const TEXTS: usize = 7;
 /// The length that stands for "absent".
 const ABSENT: u32 = u32::MAX;
 
-/// Takes a record's bytes twice: first only to learn the length.
-pub(crate) enum Writer<'w, 'r> {
-    Measure(usize),
-    Slot(&'w mut Slot<'r>),
+/// What separates a name from its value, and what ends a line: as on the wire.
+const COLON: &[u8] = b": ";
+const LINE_END: &[u8] = b"\r\n";
+/// Bytes of a line beside its name and its value.
+const LINE_MORE_BYTES: usize = COLON.len() + LINE_END.len();
+/// A buffer that a record of unusual heads has made larger than this is not kept.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+thread_local! {
+    /// Where records are put together, bodies apart: one buffer for each core.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-impl Writer<'_, '_> {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Measure(len) => *len,
-            Self::Slot(_) => 0,
-        }
+/// Commits what `write` writes, and these bytes behind it, as one record that stands for so many
+/// events; false if there was no room, which the ring has counted.
+pub(crate) fn commit<'b>(
+    ring: &mut Producer,
+    events: u32,
+    bodies: impl Iterator<Item = &'b [u8]> + Clone,
+    write: impl FnOnce(&mut Writer),
+) -> bool {
+    let mut writer = Writer { bytes: BUFFER.take() };
+    writer.bytes.clear();
+    write(&mut writer);
+    let mut bytes = writer.bytes;
+    let len = bytes.len() + bodies.clone().map(<[u8]>::len).sum::<usize>();
+    let committed = ring.reserve(len, events).is_ok_and(|mut slot| {
+        slot.write(&bytes);
+        bodies.for_each(|body| slot.write(body));
+        slot.commit()
+    });
+    if bytes.capacity() > KEPT_BYTES_MAX {
+        bytes = Vec::new();
     }
+    BUFFER.set(bytes);
+    committed
+}
 
+/// Puts a record's bytes together.
+pub(crate) struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
     pub(crate) fn put(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Measure(len) => *len += bytes.len(),
-            Self::Slot(slot) => slot.write(bytes),
-        }
+        self.bytes.extend_from_slice(bytes);
     }
 
     pub(crate) fn u8(&mut self, value: u8) {
-        self.put(&[value]);
+        self.bytes.push(value);
     }
 
     pub(crate) fn u16(&mut self, value: u16) {
@@ -59,25 +87,55 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Header lines, their whole length first, so that a reader can step over them.
+    /// Header lines: how many and how long, the lengths of each, then all as on the wire, so that
+    /// lines which nobody changed are one copy.
     pub(crate) fn lines(&mut self, sources: &[Lines<'_>]) {
-        let mut len = 0;
-        let mut count = 0_u32;
+        let begin = self.bytes.len();
+        self.u64(0);
         for lines in sources {
-            lines.each(|name, value| {
-                len += 8 + name.len() + value.len();
-                count += 1;
-            });
+            match lines {
+                Lines::Fields(fields) => {
+                    fields.lengths().take(HEADERS_MAX).for_each(|each| self.lengths(each));
+                }
+                Lines::Pairs(pairs) => {
+                    let lengths = pairs.iter().map(|(name, value)| (name.len(), value.len()));
+                    lengths.take(HEADERS_MAX).for_each(|each| self.lengths(each));
+                }
+            }
         }
-        self.u32(count);
-        self.u32(len as u32);
+        let table_end = self.bytes.len();
         for lines in sources {
-            lines.each(|name, value| {
-                self.bytes(name);
-                self.bytes(value);
-            });
+            match lines {
+                Lines::Fields(fields) => fields.runs(HEADERS_MAX).for_each(|run| self.put(run)),
+                Lines::Pairs(pairs) => {
+                    for (name, value) in pairs.iter().take(HEADERS_MAX) {
+                        [name, COLON, value, LINE_END].iter().for_each(|part| self.put(part));
+                    }
+                }
+            }
+        }
+        let count = (table_end - begin) / LENGTHS_BYTES - 1;
+        let len = self.bytes.len() - table_end;
+        if let Some(front) = self.bytes.get_mut(begin..begin + LENGTHS_BYTES) {
+            front.copy_from_slice(&lengths(count, len));
         }
     }
+
+    fn lengths(&mut self, (first, second): (usize, usize)) {
+        self.put(&lengths(first, second));
+    }
+}
+
+/// Bytes of a pair of lengths.
+const LENGTHS_BYTES: usize = 8;
+
+fn lengths(first: usize, second: usize) -> [u8; LENGTHS_BYTES] {
+    (first as u64 | (second as u64) << 32).to_le_bytes()
+}
+
+fn of_lengths(bytes: [u8; LENGTHS_BYTES]) -> (usize, usize) {
+    let both = u64::from_le_bytes(bytes);
+    (both as u32 as usize, (both >> 32) as usize)
 }
 
 /// Why a record cannot be read. Only a record that another program wrote can be the cause.
@@ -165,25 +223,32 @@ impl Rows {
 /// Header lines inside a record, checked when the record was read.
 #[derive(Debug, Clone, Copy)]
 pub struct LineBytes<'a> {
+    lengths: &'a [[u8; LENGTHS_BYTES]],
     bytes: &'a [u8],
-    count: u32,
 }
 
 impl<'a> LineBytes<'a> {
     /// Number of lines.
     pub const fn len(&self) -> usize {
-        self.count as usize
+        self.lengths.len()
     }
 
     /// Whether there is none.
     pub const fn is_empty(&self) -> bool {
-        self.count == 0
+        self.lengths.is_empty()
     }
 
     /// Name and value, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        let mut cursor = Cursor { rest: self.bytes };
-        std::iter::from_fn(move || Some((cursor.bytes().ok()?, cursor.bytes().ok()?)))
+        let (mut lengths, mut from) = (self.lengths.iter(), Cursor { rest: self.bytes });
+        std::iter::from_fn(move || {
+            let (name, value) = of_lengths(*lengths.next()?);
+            let name = from.take(name).ok()?;
+            from.take(COLON.len()).ok()?;
+            let value = from.take(value).ok()?;
+            from.take(LINE_END.len()).ok()?;
+            Some((name, value))
+        })
     }
 
     /// The first line of this name, any case.
@@ -219,7 +284,8 @@ impl<'a> Record<'a> {
         }
         let route_hosts = route_hosts(&mut from)?;
         let (request_lines, response_lines) = (from.lines()?, from.lines()?);
-        let (request_body, response_body) = (from.bytes()?, from.bytes()?);
+        let (request_len, response_len) = (from.u32()? as usize, from.u32()? as usize);
+        let (request_body, response_body) = (from.take(request_len)?, from.take(response_len)?);
         let [id, username, custom_id, credential_id, credential_key, service, blocked] = texts;
         Ok(Self {
             rows,
@@ -358,12 +424,13 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn lines(&mut self) -> Result<LineBytes<'a>, RecordFault> {
-        let (count, len) = (self.u32()?, self.u32()?);
-        let lines = LineBytes { bytes: self.take(len as usize)?, count };
-        match lines.iter().count() == count as usize {
-            true => Ok(lines),
-            false => Err(RecordFault::Malformed),
-        }
+        let (count, len) = of_lengths(self.array()?);
+        let table = self.take(count.saturating_mul(LENGTHS_BYTES))?;
+        let (lengths, _) = table.as_chunks::<LENGTHS_BYTES>();
+        let lines = LineBytes { lengths, bytes: self.take(len)? };
+        let all = lengths.iter().map(|each| of_lengths(*each));
+        let whole: usize = all.map(|(name, value)| name + value + LINE_MORE_BYTES).sum();
+        if whole == len { Ok(lines) } else { Err(RecordFault::Malformed) }
     }
 }
 
@@ -374,21 +441,19 @@ pub(crate) mod tests {
     use runtime::ring::{self, Next};
 
     /// Header lines as they lie in a record.
-    pub(crate) struct OwnedLines(Vec<u8>, u32);
+    pub(crate) struct OwnedLines(Vec<u8>);
 
     impl OwnedLines {
         pub(crate) fn view(&self) -> LineBytes<'_> {
-            LineBytes { bytes: &self.0, count: self.1 }
+            Cursor::new(&self.0).lines().unwrap()
         }
     }
 
     pub(crate) fn lines_of(headers: &[(&str, &str)]) -> OwnedLines {
-        let mut bytes = Vec::new();
-        for text in headers.iter().flat_map(|(name, value)| [name, value]) {
-            bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(text.as_bytes());
-        }
-        OwnedLines(bytes, headers.len() as u32)
+        let pairs: Vec<_> = headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        let mut writer = Writer { bytes: Vec::new() };
+        writer.lines(&[Lines::Pairs(&pairs)]);
+        OwnedLines(writer.bytes)
     }
 
     /// One report through a ring, as bytes.

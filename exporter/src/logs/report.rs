@@ -1,11 +1,11 @@
 //! What a core reports of one finished exchange to the log plugins.
 //!
-//! A [`LogReport`] borrows everything. [`LogReport::commit`] measures it, reserves room in the ring
-//! and writes lengths and bytes: one copy, no allocation, no JSON. One record serves every log
-//! plugin of the exchange. Routes, services and consumers stand in it by id and version; the
-//! exporter asks for their rows later, as they were then.
+//! A [`LogReport`] borrows everything. [`LogReport::commit`] writes lengths and bytes into the
+//! ring: no allocation, no JSON. One record serves every log plugin of the exchange. Routes,
+//! services and consumers stand in it by id and version; the exporter asks for their rows later, as
+//! they were then.
 
-use crate::event::record::Writer;
+use crate::event::record::{self, Writer};
 use crate::event::{Lines, Scheme};
 use runtime::ring::Producer;
 use std::net::{IpAddr, SocketAddr};
@@ -133,17 +133,13 @@ impl LogReport<'_> {
     ///
     /// No allocation, no system call (but the bell's, at most once per round of the exporter).
     pub fn commit(&self, ring: &mut Producer) -> bool {
-        let mut measure = Writer::Measure(0);
-        self.write(&mut measure);
         let rows = self.rows.len().min(ROWS_MAX) as u32;
-        let Ok(mut slot) = ring.reserve(measure.len(), rows) else { return false };
-        self.write(&mut Writer::Slot(&mut slot));
-        slot.commit()
+        record::commit(ring, rows, std::iter::empty(), |to| self.write(to))
     }
 
     /// The one place that knows the order of the bytes; `LogRecord::read` is its mirror. As in
     /// every record the second byte is the number of rows.
-    fn write(&self, to: &mut Writer<'_, '_>) {
+    fn write(&self, to: &mut Writer) {
         let rows = self.rows.get(..ROWS_MAX).unwrap_or(self.rows);
         to.u8(KIND);
         to.u8(rows.len() as u8);
@@ -189,7 +185,7 @@ impl LogReport<'_> {
             | u8::from(self.from_upstream) << 3
     }
 
-    fn write_tries(&self, to: &mut Writer<'_, '_>) {
+    fn write_tries(&self, to: &mut Writer) {
         let tries = self.tries.get(..TRIES_MAX).unwrap_or(self.tries);
         to.u8(tries.len() as u8);
         for one in tries {
@@ -203,12 +199,12 @@ impl LogReport<'_> {
     }
 }
 
-fn key(to: &mut Writer<'_, '_>, row: RowKey) {
+fn key(to: &mut Writer, row: RowKey) {
     to.put(row.id.as_bytes());
     to.u64(row.version);
 }
 
-fn address(to: &mut Writer<'_, '_>, ip: IpAddr) {
+fn address(to: &mut Writer, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => to.bytes(&ip.octets()),
         IpAddr::V6(ip) => to.bytes(&ip.octets()),

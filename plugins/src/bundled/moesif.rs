@@ -141,8 +141,6 @@ impl Moesif {
         let response_pieces = bytes(&exchange.response_capture);
         let mut length = itoa::Buffer::new();
         let framing = framing(exchange, &mut length);
-        let request_lines = lines(&exchange.request.fields);
-        let response_lines = lines(&exchange.response.fields);
         let committed = Report {
             rows: &[self.row],
             transaction_id,
@@ -160,13 +158,13 @@ impl Moesif {
             client_ip: exchange.client.ip,
             client_ip_headers_trusted: govern::believes_headers(exchange),
             access_ran: exchange.reported_access,
-            request_fields: Lines::Pairs(&request_lines),
+            request_fields: Lines::Fields(&exchange.request.fields),
             request_body: Body {
                 state: state(self.request_bytes_max, &exchange.request_capture, exchange),
                 pieces: &request_pieces,
             },
             status: exchange.response.status,
-            response_fields: Lines::Pairs(&response_lines),
+            response_fields: Lines::Fields(&exchange.response.fields),
             response_fields_more: Lines::Pairs(&framing),
             response_body: Body {
                 state: state(self.response_bytes_max, &exchange.response_capture, exchange),
@@ -198,13 +196,8 @@ fn is_reported(exchange: &Exchange) -> bool {
     exchange.reporting.weight != Some(0)
 }
 
-type Pairs<'a> = SmallVec<[(&'a [u8], &'a [u8]); 32]>;
 /// Room for three lines.
 type Pair<'a> = [(&'a [u8], &'a [u8]); 3];
-
-fn lines(fields: &runtime::http::head::Fields) -> Pairs<'_> {
-    fields.iter().collect()
-}
 
 /// The lines of the response's head that say where it ends; the road writes them by itself, unless
 /// a plugin has put them into the fields.

@@ -97,6 +97,13 @@ impl H1 {
         !self.inbox.ready().is_empty()
     }
 
+    /// Waits, without a buffer and without a limit, for the next request or the end. May be
+    /// dropped.
+    pub async fn more(&mut self) {
+        // What failed shows in the read that follows.
+        let _ready = self.inbox.wait().await;
+    }
+
     /// Bytes at the start of the connection, to tell HTTP/2 from HTTP/1.
     ///
     /// # Errors

@@ -195,6 +195,7 @@ fn spawn(env: &[(String, String)]) -> Child {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("RUST_BACKTRACE", "1")
+        .env("TOLLGATE_RING_DIR", rings(env))
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -203,10 +204,21 @@ fn spawn(env: &[(String, String)]) -> Child {
         .expect("the program runs")
 }
 
+/// Rings lie under the prefix and go with it: a gateway that a test kills leaves no shared memory.
+fn rings(env: &[(String, String)]) -> std::path::PathBuf {
+    let folder = prefix(env).join("rings");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn prefix(env: &[(String, String)]) -> &std::path::Path {
+    let prefix = env.iter().find(|(name, _)| name == "KONG_PREFIX").map(|(_, value)| value);
+    std::path::Path::new(prefix.unwrap())
+}
+
 /// A file under the prefix takes what the program says, so that a failed start tells why.
 fn words(env: &[(String, String)]) -> Stdio {
-    let prefix = env.iter().find(|(name, _)| name == "KONG_PREFIX").map(|(_, value)| value);
-    let file = std::path::Path::new(prefix.unwrap()).join("stderr");
+    let file = prefix(env).join("stderr");
     Stdio::from(std::fs::File::options().create(true).append(true).open(file).unwrap())
 }
 

@@ -191,28 +191,51 @@ impl Fields {
     /// [`FIELDS_BYTES_MAX`]. Outer spaces of the value are cut; control bytes are
     /// percent-encoded, as OpenResty does.
     pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> bool {
-        let Some(line) = self.write(name.as_bytes(), value.as_ref()) else {
-            return false;
-        };
-        let place = self.lines.iter().position(|old| self.is_named(*old, name.as_bytes()));
-        match place {
-            None => self.lines.push(line),
-            Some(place) => {
-                // The new line takes the first one's place; the rest of that name goes.
-                let mut at = 0;
-                let (bytes, name) = (&self.bytes, name.as_bytes());
-                self.lines.retain_mut(|old| {
-                    let (here, named) = (at, is_named(bytes, *old, name));
-                    at += 1;
-                    if here == place {
-                        *old = line;
-                    }
-                    here == place || !named
-                });
-            }
+        self.set_bytes(name.as_bytes(), value.as_ref())
+    }
+
+    fn set_bytes(&mut self, name: &[u8], value: &[u8]) -> bool {
+        let line = self.write(name, value);
+        if let Some(line) = line {
+            self.place(line);
         }
+        line.is_some()
+    }
+
+    /// Puts a line, whose bytes are here, in place of all of its name.
+    fn place(&mut self, line: Line) {
         self.seen.0 |= line.known.bit();
-        true
+        let (bytes, name) = (&self.bytes, name_of(&self.bytes, line));
+        let Some(first) = self.lines.iter().position(|old| is_named(bytes, *old, name)) else {
+            return self.lines.push(line);
+        };
+        let (mut at, after) = (0, first + 1);
+        let mut rest = self.lines.iter().skip(after);
+        if rest.any(|old| is_named(bytes, *old, name)) {
+            self.lines.retain(|old| {
+                at += 1;
+                at <= after || !is_named(bytes, *old, name)
+            });
+        }
+        if let Some(place) = self.lines.get_mut(first) {
+            *place = line;
+        }
+    }
+
+    /// Puts each line of `over` in place of all of its name, as [`Fields::set`] does; the bytes are
+    /// clean already. Lines that would not fit are left out.
+    pub fn lay_over(&mut self, over: &Self) {
+        for line in &over.lines {
+            let (bytes, start) =
+                (over.bytes.get(line.start as usize..line.end()), self.bytes.len());
+            let bytes = bytes.unwrap_or_default();
+            if start + bytes.len() > FIELDS_BYTES_MAX {
+                let _fits = self.set_bytes(over.name(*line), over.value(*line));
+                continue;
+            }
+            self.bytes.extend_from_slice(bytes);
+            self.place(Line { start: start as u32, ..*line });
+        }
     }
 
     /// Adds a line at the end. Refuses and cleans like [`Fields::set`].
@@ -251,9 +274,14 @@ impl Fields {
         }
     }
 
-    /// The lines as they go out, in as few slices as possible.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = &[u8]> {
-        let mut lines = self.lines.iter().copied().peekable();
+    /// Lengths of the name and of the value of each line, in order.
+    pub fn lengths(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.lines.iter().map(|line| (line.name_len as usize, line.value_len as usize))
+    }
+
+    /// The first lines as they go out, `Name: value\r\n` each, in as few slices as possible.
+    pub fn runs(&self, lines_max: usize) -> impl Iterator<Item = &[u8]> {
+        let mut lines = self.lines.iter().take(lines_max).copied().peekable();
         std::iter::from_fn(move || {
             let first = lines.next()?;
             let mut end = first.end();
@@ -312,6 +340,7 @@ impl Fields {
             return None;
         }
         let start = self.bytes.len();
+        self.bytes.reserve(name.len() + value.len() + 4);
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(b": ");
         let value_start = self.bytes.len();
@@ -392,29 +421,40 @@ fn is_named(bytes: &[u8], line: Line, name: &[u8]) -> bool {
 
 /// Whether these bytes are a token of RFC 9110, at most 65,535 of them.
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && bytes.len() <= NAME_BYTES_MAX
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+    !bytes.is_empty() && bytes.len() <= NAME_BYTES_MAX && !has_any(bytes, NO_TOKEN)
 }
-
-/// Which bytes nginx does not take in a name.
-static ODD: [bool; 256] = {
-    let mut odd = [true; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let plain = matches!(byte as u8, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_');
-        // IN BOUNDS: checked when compiled.
-        odd[byte] = !plain;
-        byte += 1;
-    }
-    odd
-};
 
 /// Whether nginx would drop a line of this name.
 pub(crate) fn is_odd(name: &[u8]) -> bool {
+    has_any(name, ODD)
+}
+
+/// Bytes that are in no token.
+const NO_TOKEN: u8 = 1;
+/// Bytes that nginx does not take in a name.
+const ODD: u8 = 2;
+
+/// The classes of each byte.
+static CLASSES: [u8; 256] = {
+    let mut classes = [NO_TOKEN | ODD; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        // IN BOUNDS: checked when compiled.
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => 0,
+            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'.' | b'^' | b'`' | b'|' | b'~' => ODD,
+            _ => NO_TOKEN | ODD,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+/// Whether any byte is of this class.
+fn has_any(bytes: &[u8], class: u8) -> bool {
     // Without an early end: names are short, and branches cost more than bytes.
     // IN BOUNDS: a byte is below 256.
-    name.iter().fold(false, |odd, &byte| odd | ODD[byte as usize])
+    bytes.iter().fold(0, |found, &byte| found | CLASSES[byte as usize]) & class != 0
 }
 
 /// Whether a server that folds `_` into `-` would frame the message by this line.
@@ -429,8 +469,7 @@ pub(crate) fn is_disguised(name: &[u8]) -> bool {
 /// Appends a value that cannot end its line: outer spaces cut, control bytes percent-encoded.
 pub(crate) fn push_clean(out: &mut Vec<u8>, value: &[u8]) {
     let value = trimmed(value);
-    // Without an early end, this becomes vector code.
-    if !value.iter().fold(false, |dirty, &b| dirty | is_control(b)) {
+    if is_plain(value) {
         out.extend_from_slice(value);
         return;
     }
@@ -447,6 +486,24 @@ pub(crate) fn push_clean(out: &mut Vec<u8>, value: &[u8]) {
 pub(super) fn push_escape(out: &mut Vec<u8>, byte: u8) {
     let digit = |half: u8| half + if half < 10 { b'0' } else { b'A' - 10 };
     out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+}
+
+/// Whether no byte is a control byte, eight at a time. A tab is taken for one: it is rare.
+fn is_plain(value: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let controls = |word: u64| {
+        let delete = word ^ (ONES * 0x7f);
+        // The top bit of a byte that is below 0x20, or 0 after the change; a borrow can only
+        // add a bit above one that is set already.
+        (word.wrapping_sub(ONES * 0x20) & !word) | (delete.wrapping_sub(ONES) & !delete)
+    };
+    let (words, rest) = value.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
+    let found = words.iter().fold(controls(u64::from_ne_bytes(last)), |found, word| {
+        found | controls(u64::from_ne_bytes(*word))
+    });
+    found & (ONES << 7) == 0
 }
 
 const fn is_control(byte: u8) -> bool {
@@ -471,6 +528,31 @@ mod tests {
         fields
     }
 
+    #[test]
+    fn control_bytes_are_seen_wherever_they_stand() {
+        for (byte, len) in (0..=255_u8).flat_map(|byte| (1..20).map(move |len| (byte, len))) {
+            for place in 0..len {
+                let mut value = vec![b'a'; len];
+                value[place] = byte;
+                let plain = byte >= b' ' && byte != 0x7f;
+                assert_eq!(is_plain(&value), plain, "{byte} at {place} of {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_laid_over_are_as_if_each_was_set() {
+        let over = fields(&[("b", "4"), ("N", " 5 "), ("B", "6")]);
+        let mut laid = fields(&[("a", "1"), ("B", "2"), ("c", "3"), ("b", "0")]);
+        let mut set = laid.clone();
+        laid.lay_over(&over);
+        for (name, value) in over.iter() {
+            set.set(std::str::from_utf8(name).unwrap(), value);
+        }
+        assert_eq!(laid, set);
+        check(&laid, "a=1 B=6 c=3 N=5");
+    }
+
     #[track_caller]
     fn check(fields: &Fields, expected: &str) {
         let text: Vec<String> = fields
@@ -481,7 +563,7 @@ mod tests {
             })
             .collect();
         assert_eq!(text.join(" "), expected);
-        let written: Vec<u8> = fields.runs().flatten().copied().collect();
+        let written: Vec<u8> = fields.runs(usize::MAX).flatten().copied().collect();
         let lines: Vec<u8> = fields
             .iter()
             .flat_map(|(name, value)| [name, b": ", value, b"\r\n"].concat())
@@ -566,9 +648,9 @@ mod tests {
     #[test]
     fn untouched_runs_leave_in_one_piece() {
         let mut lines = fields(&[("A", "1"), ("B", "2"), ("C", "3"), ("D", "4")]);
-        assert_eq!(lines.runs().count(), 1);
+        assert_eq!(lines.runs(usize::MAX).count(), 1);
         lines.remove("B");
-        assert_eq!(lines.runs().count(), 2);
+        assert_eq!(lines.runs(usize::MAX).count(), 2);
     }
 
     proptest! {
