@@ -17,7 +17,7 @@ use runtime::wire::{WireReader, WireWriter};
 
 use crate::client::{Client, H1, H2};
 use crate::core::{Core, scheme};
-use crate::fault::Fault;
+use crate::fault::{Fault, What};
 use crate::inbox::{HeadEnd, Inbox};
 use crate::road;
 
@@ -29,7 +29,7 @@ const LULL_MS: u64 = 100;
 pub struct Port {
     /// TLS, with these certificates.
     pub tls: Option<runtime::tls::Acceptor>,
-    /// Whether HTTP/2 is spoken.
+    /// Whether HTTP/2 is spoken in the clear.
     pub http2: bool,
     /// Whether every connection begins with a PROXY header; one without is closed.
     pub proxy_protocol: bool,
@@ -41,17 +41,22 @@ struct Opened {
     facts: ClientFacts,
     /// The handshake agreed on HTTP/2.
     spoken_h2: bool,
+    /// No handshake, but a request in the clear.
+    should_be_tls: bool,
 }
 
 /// Serves a connection until it ends.
 ///
 /// Its future is what an idle connection costs: all that is large is boxed and gone while it waits.
 pub async fn serve(core: Rc<Core>, port: Rc<Port>, accepted: Accepted) {
-    let Some(Opened { mut h1, mut facts, spoken_h2 }) =
+    let Some(Opened { mut h1, mut facts, spoken_h2, should_be_tls }) =
         Box::pin(open(&core, &port, accepted)).await
     else {
         return;
     };
+    if should_be_tls {
+        return Box::pin(refuse_plain(&core, h1, &facts)).await;
+    }
     if spoken_h2 {
         return Box::pin(serve_h2(core, h1, facts)).await;
     }
@@ -88,7 +93,7 @@ async fn open(core: &Core, port: &Port, mut accepted: Accepted) -> Option<Opened
         tls: None,
     };
     let patience = core.settings.patience;
-    let mut spoken_h2 = false;
+    let (mut spoken_h2, mut should_be_tls) = (false, false);
     let deadline = Deadline::new(accepted.reader.closer());
     let mut first = Piece::empty();
     if port.proxy_protocol {
@@ -105,8 +110,19 @@ async fn open(core: &Core, port: &Port, mut accepted: Accepted) -> Option<Opened
             (facts.ip, facts.port) = (client.ip(), client.port());
         }
     }
+    if port.tls.is_some() {
+        if first.is_empty() {
+            deadline.arm(patience.client_header_ms);
+            first = first_bytes(&mut accepted.reader).await.ok()?;
+            deadline.disarm();
+        }
+        should_be_tls = first.first().is_some_and(u8::is_ascii_alphabetic);
+    }
     let (reader, writer) = match &port.tls {
         None => (WireReader::Plain(accepted.reader), WireWriter::Plain(accepted.writer)),
+        Some(_) if should_be_tls => {
+            (WireReader::Plain(accepted.reader), WireWriter::Plain(accepted.writer))
+        }
         Some(acceptor) => {
             deadline.arm(patience.client_header_ms);
             let shaken = acceptor.accept(accepted.reader, accepted.writer, first).await;
@@ -120,7 +136,33 @@ async fn open(core: &Core, port: &Port, mut accepted: Accepted) -> Option<Opened
         }
     };
     let h1 = H1::new(Inbox::with(reader, first), writer, patience, core.settings.limits);
-    Some(Opened { h1, facts, spoken_h2 })
+    Some(Opened { h1, facts, spoken_h2, should_be_tls })
+}
+
+/// What a client says first; waits for it without a buffer.
+async fn first_bytes(reader: &mut Reader) -> std::io::Result<Piece> {
+    reader.readable().await?;
+    let (read, page) = reader.read(Page::take()).await;
+    match read? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(page.freeze()),
+    }
+}
+
+/// Answers a request that came in the clear where TLS is spoken, in the clear.
+async fn refuse_plain(core: &Core, mut h1: H1, facts: &ClientFacts) {
+    let mut exchange = core.begin(facts);
+    // Whatever its head says, the answer is the same.
+    let _head = h1.request(&mut exchange.request).await;
+    core.number(&mut exchange);
+    h1.end_after_this();
+    let mut client = Client::H1(h1);
+    let fault = Fault::from(What::PlainOnTlsPort);
+    let _gone = road::refuse(core, &mut client, &mut exchange, &fault).await;
+    core.end(exchange);
+    if let Client::H1(h1) = client {
+        h1.close().await;
+    }
 }
 
 /// Reads the PROXY header; gives what it says and what was read behind it.

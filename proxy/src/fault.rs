@@ -151,7 +151,7 @@ impl What {
             Self::PlainOnTlsPort => (400, "400 The plain HTTP request was sent to HTTPS port"),
             Self::ClientGone => (499, ""),
             Self::NeedsHttps => (426, "Please use HTTPS protocol"),
-            Self::HttpsRedirect(status) => (status, ""),
+            Self::HttpsRedirect(status) => (status, redirect_headline(status)),
             Self::NeedsHttp2 => (426, "Please use HTTP2 protocol"),
             Self::NotGrpc => (415, "Non-gRPC request matched gRPC route"),
             Self::NeedsGrpcs => (200, "gRPC request matched gRPCs route"),
@@ -174,8 +174,11 @@ impl What {
     #[must_use]
     pub const fn voice(self) -> Voice {
         match self {
-            Self::NotImplemented | Self::VersionNotSupported | Self::PlainOnTlsPort => Voice::Page,
-            Self::ClientGone | Self::HttpsRedirect(_) | Self::NeedsGrpcs => Voice::Silent,
+            Self::NotImplemented
+            | Self::VersionNotSupported
+            | Self::PlainOnTlsPort
+            | Self::HttpsRedirect(_) => Voice::Page,
+            Self::ClientGone | Self::NeedsGrpcs => Voice::Silent,
             Self::NeedsHttps
             | Self::NeedsHttp2
             | Self::NotGrpc
@@ -209,6 +212,17 @@ impl What {
                 | Self::PlainOnTlsPort
                 | Self::ClientGone
         )
+    }
+}
+
+/// What nginx's page says of the redirects that a route can have.
+const fn redirect_headline(status: u16) -> &'static str {
+    match status {
+        301 => "301 Moved Permanently",
+        302 => "302 Found",
+        307 => "307 Temporary Redirect",
+        308 => "308 Permanent Redirect",
+        _ => "",
     }
 }
 

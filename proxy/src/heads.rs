@@ -230,6 +230,7 @@ pub fn leave(core: &Core, exchange: &mut Exchange, side: Side) {
         product: PRODUCT,
         upstream_version: runtime::http::head::Version::H11,
         id: exchange.id.as_str(),
+        now_s: clock::wall_us() / 1_000_000,
     };
     response::leave(&mut exchange.response, &leaving);
 }

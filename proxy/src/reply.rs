@@ -15,6 +15,8 @@ use runtime::http::write::reason_of;
 const RANGES_MAX: usize = 64;
 /// The type of nginx's own pages.
 const PAGE_TYPE: &str = "text/html; charset=UTF-8";
+/// The same of a page that a part of Kong's own code has asked nginx for.
+const REDIRECT_TYPE: &str = "text/html";
 /// The type of gRPC messages.
 const GRPC: &str = "application/grpc";
 
@@ -250,7 +252,8 @@ pub fn of_fault(
         }
         Voice::Page => {
             begin(status, response, body);
-            response.fields.add("Content-Type", PAGE_TYPE);
+            let redirect = matches!(what, What::HttpsRedirect(_));
+            response.fields.add("Content-Type", if redirect { REDIRECT_TYPE } else { PAGE_TYPE });
             page(what, message, body);
         }
         Voice::Silent => begin(status, response, body),
@@ -327,7 +330,9 @@ fn write(
 ) {
     begin(status, response, body);
     match style {
-        Style::Grpc => grpc(status, message, response),
+        Style::Grpc if asker.is_grpc() => grpc(status, message, response),
+        // Only asked for gRPC's type: Kong has no text of that type, and no type of that text.
+        Style::Grpc => drop(response.fields.add("Content-Type", "")),
         _ => {
             response.fields.add("Content-Type", style.content_type());
             templates.write(style, message, asker.id, body);

@@ -77,7 +77,11 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, own: Vec<Own>) -> Result<Cores, 
             if let Some(core) = &core {
                 io::spawn(tick(Rc::clone(core)));
             }
-            let ports: Vec<_> = listen.iter().map(|l| Rc::new(port(l, &shared))).collect();
+            // nginx has one set of protocols for all ports of a server: with one TLS port of HTTP/2
+            // the others know its preface.
+            let http2 = listen.iter().any(|listen| listen.http2);
+            let port = |listen| Rc::new(port(listen, http2, &shared));
+            let ports: Vec<_> = listen.iter().map(port).collect();
             move |accepted: cores::Accepted| {
                 let served = core.clone().zip(ports.get(accepted.listen).cloned());
                 async move {
@@ -90,10 +94,10 @@ pub fn start(plan: &Plan, shared: &Arc<Shared>, own: Vec<Own>) -> Result<Cores, 
     })
 }
 
-fn port(listen: &Listen, shared: &Shared) -> Port {
+fn port(listen: &Listen, http2: bool, shared: &Shared) -> Port {
     let acceptor = shared.acceptors.as_ref().filter(|_| listen.tls);
     let tls = acceptor.map(|(http2, http1)| if listen.http2 { http2 } else { http1 }.clone());
-    Port { tls, http2: listen.http2, proxy_protocol: listen.proxy_protocol }
+    Port { tls, http2, proxy_protocol: listen.proxy_protocol }
 }
 
 fn core(handle: &cores::Core, shared: &Shared, own: Own) -> Core {

@@ -95,7 +95,13 @@ async fn exchange(
     if !caller.log.is_off() {
         write_line(caller, &parts, &reply);
     }
-    response(reply, shared, took_ms)
+    let mut response = response(reply, shared, took_ms);
+    let ends = parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
+    if parts.version == hyper::Version::HTTP_11 && !ends {
+        let kept = HeaderValue::from_static("keep-alive");
+        response.headers_mut().insert(header::CONNECTION, kept);
+    }
+    response
 }
 
 async fn answer(parts: &Parts, body: Incoming, audience: Audience, shared: &Shared) -> Reply {

@@ -1,4 +1,4 @@
-//! Who the client is: the PROXY protocol before the first byte.
+//! How a connection begins: the PROXY protocol, and what the first bytes tell.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -102,5 +102,31 @@ fn the_header_stands_before_the_handshake() {
         let answer = String::from_utf8_lossy(&curl.stdout);
         assert!(answer.contains(r#""x-forwarded-proto":["https"]"#), "{driver}: {curl:?}");
         assert!(answer.contains(r#""x-real-ip":["127.0.0.1"]"#), "{driver}: {answer}");
+    }
+}
+
+#[test]
+fn the_first_bytes_tell_what_is_spoken() {
+    for driver in drivers() {
+        let (plain, tls) = (free_port(), free_port());
+        let listen = format!("127.0.0.1:{plain}, 127.0.0.1:{tls} ssl http2");
+        let gateway = Gateway::start(driver, &[("KONG_PROXY_LISTEN", listen.as_str())]);
+        let refused = exchange(tls, &[b"GET /", b"x HTTP/1.1\r\nHost: a\r\n\r\n"]);
+        assert!(refused.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{driver}: {refused}");
+        let words = "<center>The plain HTTP request was sent to HTTPS port</center>";
+        assert!(refused.contains(words), "{driver}: {refused}");
+        // One port with HTTP/2 is enough for the others to know its preface.
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let mut stream = TcpStream::connect(("127.0.0.1", plain)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(preface).unwrap();
+        let mut frame = [0; 9];
+        stream.read_exact(&mut frame).unwrap();
+        assert_eq!(frame[3], 4, "{driver}: SETTINGS come first");
+        let trace = b"TRACE / HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n";
+        let refused = exchange(plain, &[trace]);
+        assert!(refused.starts_with("HTTP/1.1 405 "), "{driver}: {refused}");
+        assert!(refused.contains("\"message\":\"Method not allowed\""), "{driver}: {refused}");
+        drop(gateway);
     }
 }

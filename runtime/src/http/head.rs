@@ -220,13 +220,17 @@ fn read_request<'b>(
     if used > limits.head_bytes_max {
         return Err(HeadFault::HeadTooLarge);
     }
-    check_method(method)?;
+    let served = check_method(method);
+    // The answer to TRACE looks at the request's lines.
+    if served != Err(HeadFault::Trace) {
+        served?;
+    }
     request.version = version(parsed.version);
     request.method.push_str(method);
     target::push_received(&mut request.target, target.as_bytes())?;
     load_fields(&mut request.fields, bytes.get(..used), parsed.headers, limits, Role::Server)?;
     check_hosts(request)?;
-    Ok(Some(used))
+    served.map(|()| Some(used))
 }
 
 fn read_response<'b>(
