@@ -96,6 +96,10 @@ async fn exchange(
         write_line(caller, &parts, &reply);
     }
     let mut response = response(reply, shared, took_ms);
+    if caller.audience == Audience::Status {
+        // Kong's status port has no cross-origin rules of its own.
+        response.headers_mut().remove(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
+    }
     let ends = parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
     if parts.version == hyper::Version::HTTP_11 && !ends {
         let kept = HeaderValue::from_static("keep-alive");
