@@ -194,11 +194,18 @@ pub fn answer(core: &Core, exchange: &mut Exchange, answer: &Answer) -> Piece {
 
 /// Cleans an upstream's head before the plugins see it; gives the length that it declared.
 pub fn arrive(core: &Core, exchange: &mut Exchange) -> Option<u64> {
-    let fields = &exchange.response.fields;
+    let declared = take_length(exchange);
+    response::arrive(&mut exchange.response, core.settings.shown);
+    exchange.declared_bytes = declared;
+    declared
+}
+
+/// Takes the line out that tells the length of the body; it is written anew where the answer leaves.
+pub fn take_length(exchange: &mut Exchange) -> Option<u64> {
+    let fields = &mut exchange.response.fields;
     let declared = fields.get_known(Known::ContentLength);
     let declared = declared.and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse().ok());
-    response::arrive(&mut exchange.response, core.settings.shown);
-    exchange.response.fields.remove("content-length");
+    fields.remove("content-length");
     declared
 }
 

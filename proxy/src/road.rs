@@ -188,7 +188,14 @@ async fn respond(
     mut source: Source,
 ) -> Result<(), ClientFault> {
     let (length, side) = match &source {
-        Source::Made(body, side) => (Length::Known(body.len() as u64), *side),
+        Source::Made(body, side) => {
+            let told = match side {
+                // What is kept of an answer to HEAD tells the length that a GET would get.
+                Side::Upstream => heads::take_length(exchange).filter(|_| client.asks_head()),
+                _ => None,
+            };
+            (Length::Known(told.unwrap_or(body.len() as u64)), *side)
+        }
         Source::Upstream(answered) => {
             let declared = heads::arrive(core, exchange);
             // Where a plugin made it a HEAD, no body comes for a client who waits for one.

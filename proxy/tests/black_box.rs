@@ -47,6 +47,8 @@ mod naming;
 mod not_built;
 #[path = "black_box/proxying.rs"]
 mod proxying;
+#[path = "black_box/several_auth.rs"]
+mod several_auth;
 #[path = "black_box/shared_limits.rs"]
 mod shared_limits;
 #[path = "black_box/transforming.rs"]

@@ -13,6 +13,7 @@ mod catalogue;
 mod entity;
 mod field;
 mod kind;
+pub mod older;
 mod plugin;
 mod rule;
 #[cfg(test)]

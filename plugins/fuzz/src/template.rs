@@ -15,7 +15,8 @@ fuzz_target!(|input: &str| {
     let mut captures = Captures::default();
     captures.push(None, Some(b"/u/42"));
     captures.push(Some("id"), Some(b"42"));
-    let sight = Sight { headers: &headers, query: b"a=1&b&a=%20", captures: &captures };
+    let (query, jwt) = (&b"a=1&b&a=%20"[..], Some(&b"h.p.s"[..]));
+    let sight = Sight { headers: &headers, query, captures: &captures, jwt };
     let out = template.render(&sight);
     // Every expression gives at most all it can see, joined once for each of its operators.
     assert!(out.len() <= input.len() * 64 + 64, "{} bytes of {}", out.len(), input.len());

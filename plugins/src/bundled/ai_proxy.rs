@@ -4,6 +4,7 @@
 
 pub(crate) mod llm;
 mod schema;
+pub(crate) mod transforming;
 
 use crate::pdk::Spec;
 

@@ -141,7 +141,10 @@ impl Plugin for Jwt {
             return Step::NEXT;
         }
         let refusal = match self.judge(exchange) {
-            Ok(row) if accept(exchange, &row) => return Step::NEXT,
+            Ok((row, token)) if accept(exchange, &row) => {
+                exchange.jwt = Some(token);
+                return Step::NEXT;
+            }
             Ok(_) => Refusal::from("Unauthorized"),
             Err(refusal) => refusal,
         };
@@ -211,8 +214,8 @@ impl Settings {
 }
 
 impl Jwt {
-    /// The credential that the request's token was made with.
-    fn judge(&self, exchange: &Exchange) -> Result<Arc<Row>, Refusal> {
+    /// The credential that the request's token was made with, and the token.
+    fn judge(&self, exchange: &Exchange) -> Result<(Arc<Row>, Vec<u8>), Refusal> {
         let settings = &*self.settings;
         let sent = settings.token(exchange)?;
         let token = Token::read(&sent)
@@ -235,7 +238,8 @@ impl Jwt {
         }
         let now_s = (exchange.times.started_wall_us / 1_000_000) as f64;
         settings.check_claims(&token.claims, now_s)?;
-        Ok(Arc::clone(row))
+        let row = Arc::clone(row);
+        Ok((row, sent))
     }
 
     /// The key of a row, ready to verify with. `None` if it has none.

@@ -5,11 +5,12 @@
 
 use std::borrow::Cow;
 
+use serde_json::Value as Json;
 use store::schema::{Entity, Field, PluginSchema, Preset, array, boolean, foreign, text, typical};
 
 use crate::pdk::{
     Answer, BodyState, Config, Credential, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step,
-    identity, query,
+    identity, parameters, query,
 };
 
 /// The plugin.
@@ -234,11 +235,7 @@ impl KeyAuth {
         if self.in_body
             && let Some(body) = exchange.whole_body()
         {
-            let rest = match content(exchange) {
-                Content::Form => query::without(&body, name),
-                Content::Json => without_member(&body, name),
-                Content::Other => None,
-            };
+            let rest = parameters::without(&exchange.request.fields, &body, name);
             if let Some(rest) = rest {
                 exchange.replace_body(rest);
             }
@@ -246,48 +243,16 @@ impl KeyAuth {
     }
 }
 
-/// How a body can be read.
-enum Content {
-    Form,
-    Json,
-    Other,
-}
-
-fn content(exchange: &Exchange) -> Content {
-    let kind = exchange.request.fields.get("content-type").unwrap_or_default();
-    let is = |name: &str| {
-        kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
-    };
-    if is("application/x-www-form-urlencoded") {
-        Content::Form
-    } else if is("application/json") {
-        Content::Json
-    } else {
-        Content::Other
-    }
-}
-
 fn in_body(exchange: &Exchange, name: &str) -> Found {
     let Some(body) = exchange.whole_body() else { return Found::Nothing };
-    match content(exchange) {
-        Content::Form => one(query::values(&body, name)),
-        Content::Json => match serde_json::from_slice::<serde_json::Value>(&body) {
-            Ok(serde_json::Value::Object(members)) => match members.get(name) {
-                Some(serde_json::Value::String(key)) => Found::Key(key.clone()),
-                Some(serde_json::Value::Array(_) | serde_json::Value::Object(_)) => Found::Twice,
-                _ => Found::Nothing,
-            },
+    match parameters::of_body(&exchange.request.fields, &body) {
+        Some(Json::Object(members)) => match members.get(name) {
+            Some(Json::String(key)) => Found::Key(key.clone()),
+            Some(Json::Array(_) | Json::Object(_)) => Found::Twice,
             _ => Found::Nothing,
         },
-        Content::Other => Found::Nothing,
+        _ => Found::Nothing,
     }
-}
-
-fn without_member(body: &[u8], name: &str) -> Option<Vec<u8>> {
-    let mut members: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(body).ok()?;
-    members.shift_remove(name)?;
-    serde_json::to_vec(&members).ok()
 }
 
 fn one<'a>(mut values: impl Iterator<Item = Cow<'a, [u8]>>) -> Found {
@@ -397,6 +362,12 @@ mod tests {
         for (kind, sent, left) in [
             ("application/x-www-form-urlencoded", "apikey=k1&title=x", "title=x"),
             ("application/json", r#"{"apikey":"k1","title":"x"}"#, r#"{"title":"x"}"#),
+            (
+                "multipart/form-data; boundary=b",
+                "--b\r\nContent-Disposition: form-data; name=\"apikey\"\r\n\r\nk1\r\n--b\r\n\
+                 Content-Disposition: form-data; name=\"t\"\r\n\r\nx\r\n--b--\r\n",
+                "--b\r\nContent-Disposition: form-data; name=\"t\"\r\n\r\nx\r\n--b--\r\n",
+            ),
         ] {
             let script = script(config.clone());
             let mut exchange = script.post("/", &[("content-type", kind)], sent);

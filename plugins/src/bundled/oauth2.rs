@@ -8,7 +8,7 @@
 //! Source: Kong `kong/plugins/oauth2/{schema,daos,access,secret}.lua`; recorded in
 //! `recorded/plugins/oauth2.jsonl` and the suite `plugins-auth`. Not as in Kong: a code and a
 //! refresh token work once, however many ask at the same time; a token that stands alone in the
-//! header is hidden too; secrets may have colons in `Basic …`; multipart forms are not read.
+//! header is hidden too; secrets may have colons in `Basic …`.
 
 mod answer;
 mod grants;
@@ -258,16 +258,16 @@ enum Refusal {
     Global(Box<Answer>),
 }
 
-/// Takes the token out of query and form.
+/// Takes the token out of query and body.
 fn hide(exchange: &mut Exchange) {
     if let Some(rest) = query::without(&exchange.onward.query, ACCESS_TOKEN) {
         exchange.onward.has_query = !rest.is_empty();
         exchange.onward.query = rest;
     }
-    let rest = match exchange.whole_body() {
-        Some(body) if parameters::is_form(exchange) => query::without(&body, ACCESS_TOKEN),
-        _ => None,
-    };
+    let fields = &exchange.request.fields;
+    let rest = exchange
+        .whole_body()
+        .and_then(|body| crate::pdk::parameters::without(fields, &body, ACCESS_TOKEN));
     if let Some(rest) = rest {
         exchange.replace_body(rest);
     }

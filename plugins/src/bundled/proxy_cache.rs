@@ -261,10 +261,16 @@ impl ProxyCache {
             false => self.ttl_s,
         };
         (fresh_s > 0).then_some(())?;
+        let mut kept = kept_fields(fields);
+        // The answer to HEAD has no body: what it says of its length is all there is.
+        if let (true, Some(bytes)) = (exchange.request.method() == "HEAD", exchange.declared_bytes)
+        {
+            kept.set("Content-Length", itoa::Buffer::new().format(bytes));
+        }
         let entry = Entry {
             key,
             status: response.status,
-            fields: kept_fields(fields),
+            fields: kept,
             varies: varies(fields, &exchange.request.fields)?,
             fresh_s,
             ..Entry::default()

@@ -14,7 +14,6 @@
 //! `kong/plugins/rate-limiting/policies/init.lua`; recorded cases of the suite `plugins-traffic`.
 
 mod schema;
-mod shared;
 
 use std::net::IpAddr;
 
@@ -22,9 +21,9 @@ use runtime::tally::{Slot, Tally};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
+use crate::pdk::counters::{Shared, Window};
 use crate::pdk::window::{PERIODS, Period};
 use crate::pdk::{Answer, Config, Exchange, Fault, Outcome, Phase, Plugin, Prepared, Spec, Step};
-use shared::Shared;
 
 /// The plugin.
 pub static PLUGIN: Spec = Spec {
@@ -110,9 +109,9 @@ impl Plugin for RateLimiting {
         let who = self.identifier(exchange);
         let slots = self.slots(&exchange.kit.tally, &who, now_s);
         let counter = |shared: &Shared| {
-            let kept: SmallVec<[(Period, Slot); 2]> =
-                self.limits.iter().map(|limit| limit.period).zip(slots.clone()).collect();
-            shared.counter(&self.scope, who.words(), &kept, now_s)
+            let of = |(limit, slot): (&Limit, &Slot)| Window::of(limit.period, now_s, *slot);
+            let windows = self.limits.iter().zip(&slots).map(of).collect();
+            shared.counter(&self.scope, who.words(), windows)
         };
         if let Some(shared) = self.shared.as_ref().filter(|shared| shared.decides()) {
             let counter = counter(shared);

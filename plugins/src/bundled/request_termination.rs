@@ -2,12 +2,18 @@
 //!
 //! Source: Kong `kong/plugins/request-termination/{schema,handler}.lua`.
 
+mod echo;
+
 use std::borrow::Cow;
 
 use store::schema::{PluginSchema, Preset, boolean, integer, text, typical};
 use store::value::Value;
 
-use crate::pdk::{Answer, Config, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step, query};
+use crate::pdk::{
+    Answer, AnswerBody, BodyState, Config, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step,
+    query,
+};
+use echo::{ECHO_BODY_BYTES_MAX, Echo};
 
 /// The plugin.
 pub static PLUGIN: Spec = Spec {
@@ -79,23 +85,23 @@ const fn usual_message(status: u16) -> Option<&'static str> {
 
 fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
     let status = config.integer("status_code").and_then(|n| n.try_into().ok()).unwrap_or(503);
-    let answer = match config.text("body") {
-        Some(body) => {
-            let kind = config.text("content_type").unwrap_or("application/json; charset=utf-8");
-            Answer::exact(status, Some(Cow::Owned(kind.to_owned())), body.as_bytes())
+    let message = config.text("message").or(usual_message(status));
+    let answer = match (config.text("body"), message) {
+        // As in Kong, a body without a type goes out without one.
+        (Some(body), _) => {
+            let kind = config.text("content_type").map(|kind| Cow::Owned(kind.to_owned()));
+            Answer::exact(status, kind, body.as_bytes())
         }
-        None => match config.text("message").or(usual_message(status)) {
-            Some(message) => Answer::exit_message(status, message),
-            None => Answer { status, body: crate::pdk::AnswerBody::Empty, headers: Vec::new() },
-        },
+        (None, Some(message)) => Answer::exit_message(status, message),
+        (None, None) => Answer { status, body: AnswerBody::Empty, headers: Vec::new() },
     };
-    let echo = config.flag("echo").then(|| Echo {
-        status,
-        message: config.text("message").or(usual_message(status)).unwrap_or("").to_owned(),
-    });
-    let prepared =
+    let echo =
+        config.flag("echo").then(|| Echo { status, message: message.map(ToOwned::to_owned) });
+    let echoes = echo.is_some();
+    let termination =
         RequestTermination { answer, echo, trigger: config.text("trigger").map(Into::into) };
-    Ok(Prepared::new(move || Box::new(prepared.clone())))
+    let prepared = Prepared::new(move || Box::new(termination.clone()));
+    Ok(if echoes { prepared.with_captures() } else { prepared })
 }
 
 #[derive(Clone)]
@@ -103,12 +109,6 @@ struct RequestTermination {
     answer: Answer,
     echo: Option<Echo>,
     trigger: Option<String>,
-}
-
-#[derive(Clone)]
-struct Echo {
-    status: u16,
-    message: String,
 }
 
 impl Plugin for RequestTermination {
@@ -121,7 +121,7 @@ impl Plugin for RequestTermination {
         }
         match &self.echo {
             None => Step::answer(self.answer.clone()),
-            Some(_) if exchange.request_body_state == crate::pdk::BodyState::Unread => {
+            Some(_) if exchange.request_body_state == BodyState::Unread => {
                 Step::Body { bytes_max: ECHO_BODY_BYTES_MAX }
             }
             Some(echo) => Step::answer(echo.answer(exchange)),
@@ -129,64 +129,10 @@ impl Plugin for RequestTermination {
     }
 }
 
-/// A larger body is not echoed.
-const ECHO_BODY_BYTES_MAX: usize = 1024 * 1024;
-
-impl Echo {
-    fn answer(&self, exchange: &Exchange) -> Answer {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut headers = serde_json::Map::new();
-        for (name, value) in exchange.request.fields.iter() {
-            let slot =
-                headers.entry(text(name).to_ascii_lowercase()).or_insert(serde_json::Value::Null);
-            let value = serde_json::Value::from(text(value));
-            *slot = match slot.take() {
-                serde_json::Value::Null => value,
-                serde_json::Value::Array(mut many) => {
-                    many.push(value);
-                    many.into()
-                }
-                one => vec![one, value].into(),
-            };
-        }
-        let args: serde_json::Map<_, _> = exchange
-            .query()
-            .map(|q| query::all(q).map(|(k, v)| (text(&k), text(&v).into())).collect())
-            .unwrap_or_default();
-        let node = &exchange.kit.node;
-        let now_s = (exchange.times.started_wall_us / 1_000_000).cast_signed();
-        let row = |row: &Option<std::sync::Arc<store::value::Row>>| {
-            row.as_ref().map(|row| row.to_json(now_s))
-        };
-        let body = serde_json::json!({
-            "message": self.message,
-            "kong": {
-                "node_id": node.id,
-                "worker_pid": std::process::id(),
-                "hostname": node.hostname,
-            },
-            "request": {
-                "scheme": exchange.client.scheme.as_str(),
-                "host": exchange.request.fields.get("host").map(text),
-                "port": exchange.client.local_port,
-                "headers": headers,
-                "query": args,
-                "body": exchange.whole_body().map(|b| text(&b)),
-                "method": exchange.request.method(),
-                "path": text(exchange.raw_path()),
-                "uri_captures": {},
-            },
-            "matched_route": row(&exchange.scope.route),
-            "matched_service": row(&exchange.scope.service),
-        });
-        let json = Some(Cow::Borrowed("application/json; charset=utf-8"));
-        Answer::exact(self.status, json, body.to_string().into_bytes())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pdk::Outcome;
     use crate::pdk::script::{Script, answered};
 
     #[track_caller]
@@ -217,6 +163,40 @@ mod tests {
         check(config.clone(), "/", &[], None);
         check(config.clone(), "/?x-stop=1", &[], Some((202, "<a/>")));
         check(config, "/", &[("X-Stop", "1")], Some((202, "<a/>")));
+    }
+
+    #[test]
+    fn a_body_without_a_type_has_none() {
+        let script = Script::new(&PLUGIN, serde_json::json!({"body": "x"}));
+        let mut exchange = script.get("/", &[]);
+        let plugin = script.plugin();
+        let Step::Done(Outcome::Answer(answer)) = plugin.access(&mut exchange) else {
+            panic!("no answer")
+        };
+        assert_eq!(answer.body, Answer::exact(503, None, *b"x").body);
+    }
+
+    #[test]
+    fn an_echo_shows_the_request() {
+        let script = Script::new(&PLUGIN, serde_json::json!({"status_code": 299, "echo": true}));
+        let fields = [("Host", "H.test:80"), ("X-A", "1"), ("x-a", "2")];
+        let fields = [&fields[..], &[("Content-Type", "application/json")]].concat();
+        let mut exchange = script.post("/u/./42?a=1&a=2&f", &fields, r#"{"k": [1]}"#);
+        exchange.captures.push(None, Some(b"/u/42"));
+        exchange.captures.push(Some("id"), Some(b"42"));
+        exchange.captures.push(None, None);
+        let (status, body) = answered(script.plugin().access(&mut exchange)).unwrap();
+        let shown: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, shown.get("message")), (299, None));
+        let expected = serde_json::json!({
+            "scheme": "http", "host": "h.test", "port": 8000, "method": "POST", "path": "/u/42",
+            "headers": {"host": "H.test:80", "x-a": ["1", "2"], "content-type": "application/json"},
+            "query": {"a": ["1", "2"], "f": true},
+            "uri_captures": {"named": {"id": "42"}, "unnamed": ["42", null]},
+            "raw_body": r#"{"k": [1]}"#, "body": {"k": [1]},
+        });
+        assert_eq!(shown["request"], expected);
+        assert!(script.prepared().unwrap().wants_captures());
     }
 
     #[test]

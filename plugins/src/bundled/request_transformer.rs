@@ -20,12 +20,10 @@ use std::sync::Arc;
 
 use runtime::http::head::Fields;
 
+use crate::pdk::multipart::Form;
 use crate::pdk::template::{Sight, Template};
-use crate::pdk::{
-    Answer, BodyState, Captures, Config, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step,
-};
+use crate::pdk::{Answer, BodyState, Config, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step};
 use arguments::Arguments;
-use multipart::Form;
 use rules::Rules;
 
 /// The plugin.
@@ -100,8 +98,11 @@ impl Plugin for Arc<RequestTransformer> {
         // What look-ups see is the request as it came, whatever is changed first.
         let before = if self.looks { exchange.request.fields.clone() } else { Fields::default() };
         let captures = std::mem::take(&mut exchange.captures);
-        let changed = self.change(exchange, &before, &captures);
-        exchange.captures = captures;
+        let (jwt, query) = (exchange.jwt.take(), exchange.onward.query.clone());
+        let sight =
+            Sight { headers: &before, query: &query, captures: &captures, jwt: jwt.as_deref() };
+        let changed = self.change(exchange, &sight);
+        (exchange.captures, exchange.jwt) = (captures, jwt);
         match changed {
             Ok(()) => Step::NEXT,
             Err(answer) => Step::answer(answer),
@@ -126,16 +127,9 @@ impl RequestTransformer {
         matches!(self.method.as_deref(), Some("GET" | "HEAD" | "TRACE"))
     }
 
-    fn change(
-        &self,
-        exchange: &mut Exchange,
-        before: &Fields,
-        captures: &Captures,
-    ) -> Result<(), Answer> {
-        let query = exchange.onward.query.clone();
-        let sight = Sight { headers: before, query: &query, captures };
+    fn change(&self, exchange: &mut Exchange, sight: &Sight<'_>) -> Result<(), Answer> {
         if let Some(uri) = &self.uri {
-            replace_path(exchange, &uri.render(&sight))?;
+            replace_path(exchange, &uri.render(sight))?;
         }
         if let Some(method) = &self.method {
             exchange.request.set_method(method);
@@ -144,13 +138,13 @@ impl RequestTransformer {
             tell_body(exchange);
         }
         let content = Content::of(&exchange.request.fields);
-        change_headers(exchange, &self.headers, &sight);
+        change_headers(exchange, &self.headers, sight);
         if let Some(content) = content.filter(|_| !self.body.is_empty()) {
-            change_body(exchange, content, &self.body, &sight);
+            change_body(exchange, content, &self.body, sight);
         }
         if !self.query.is_empty() {
             let mut arguments = Arguments::parse(&exchange.onward.query);
-            arguments.change(&self.query, &sight, true);
+            arguments.change(&self.query, sight, true);
             put_query(exchange, arguments);
         }
         Ok(())
@@ -255,8 +249,9 @@ fn change_body(exchange: &mut Exchange, content: Content, rules: &Rules, sight: 
         }
         Content::Multipart => {
             let kind = exchange.request.fields.get("content-type").unwrap_or_default();
-            Form::parse(&body, kind)
-                .and_then(|mut form| form.change(rules, sight, whole).then(|| form.write()))
+            Form::parse(&body, kind).and_then(|mut form| {
+                multipart::change(&mut form, rules, sight, whole).then(|| form.write())
+            })
         }
     };
     if let Some(body) = changed {

@@ -1,23 +1,28 @@
 //! response-ratelimiting: counts what upstreams report in a header, and ends when it is too much.
 //!
-//! Counts are those of the whole node (the tally). As in Kong the request that is under way may
-//! pass a limit: only what follows is refused. Unlike Kong's, a negative amount gives nothing back,
-//! and a limit that was passed, not met, blocks too.
+//! Counts are those of the whole node (the tally); with `policy=redis` those of a Redis, under
+//! Kong's keys: asked before the upstream is, added to afterwards. As in Kong the request that is
+//! under way may pass a limit: only what follows is refused. Unlike Kong's, a negative amount gives
+//! nothing back, and a limit that was passed, not met, blocks too. `policy=cluster` counts on this
+//! node.
 //!
-//! Source: Kong `kong/plugins/response-ratelimiting/{schema,access,header_filter,log}.lua`;
-//! recorded cases of the suite `plugins-traffic`.
+//! Source: Kong `kong/plugins/response-ratelimiting/{schema,access,header_filter,log}.lua`,
+//! `policies/init.lua`; recorded cases of the suite `plugins-traffic`.
 
 mod schema;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use runtime::tally::Slot;
 use smallvec::SmallVec;
 use store::value::Value;
 
+use crate::pdk::counters::{Counter, Shared, Window};
 use crate::pdk::window::{PERIODS, Period};
 use crate::pdk::{
-    Answer, Config, Exchange, Fault, Phase, Plugin, Prepared, ResponseBody, Spec, Step, lua,
+    Answer, Config, Exchange, Fault, Outcome, Phase, Plugin, Prepared, ResponseBody, Spec, Step,
+    lua,
 };
 
 /// The plugin.
@@ -42,7 +47,7 @@ enum By {
 /// What is counted under one name.
 #[derive(Clone, Debug)]
 struct Counted {
-    name: String,
+    name: Arc<str>,
     /// `X-RateLimit-Remaining-<name>`.
     left_header: String,
     limits: SmallVec<[Limit; 2]>,
@@ -69,19 +74,19 @@ struct ResponseRatelimiting {
     block_on_first_violation: bool,
     hide_client_headers: bool,
     counted: Vec<Counted>,
+    /// Where nodes count together; none: this node alone.
+    shared: Option<Shared>,
 }
 
-/// Noted in the access phase: whose counts, and in which windows.
+/// Noted in the access phase: whose counts, in which windows.
 struct Identified {
     who: SmallVec<[u8; 64]>,
     now_s: i64,
+    /// The counts of all limits in order, where others know them; else the tally does.
+    used: Option<SmallVec<[u64; 6]>>,
 }
 
 fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
-    if config.text("policy") == Some("redis") {
-        let message = "the policy redis is not built yet; use local".to_owned();
-        return Err(Fault { field: "policy", message });
-    }
     let bytes = |field| *config.row().foreign(field).unwrap_or_default().as_bytes();
     let (route, service) = (bytes("route"), bytes("service"));
     let counted = |(name, limits): &(Box<str>, Value)| Counted::new(name, limits);
@@ -97,6 +102,7 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
         block_on_first_violation: config.flag("block_on_first_violation"),
         hide_client_headers: config.flag("hide_client_headers"),
         counted: config.get("limits").pairs().iter().map(counted).collect(),
+        shared: Shared::of(config).filter(Shared::decides),
     };
     Ok(Prepared::new(move || Box::new(prepared.clone())))
 }
@@ -114,7 +120,7 @@ impl Counted {
             })
         };
         Self {
-            name: name.to_owned(),
+            name: name.into(),
             left_header: format!("X-RateLimit-Remaining-{name}"),
             limits: PERIODS.iter().filter_map(limit).collect(),
         }
@@ -124,18 +130,20 @@ impl Counted {
 impl Plugin for ResponseRatelimiting {
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Step<'a> {
         let now_s = (exchange.times.started_wall_us / 1_000_000).cast_signed();
-        let identified = Identified { who: self.identifier(exchange), now_s };
-        for counted in &self.counted {
-            let left = |limit| self.left(exchange, counted, limit, &identified);
-            let least = counted.limits.iter().map(left).fold(f64::MAX, f64::min);
-            if self.block_on_first_violation && least <= 0.0 {
-                let message = format!("API rate limit exceeded for '{}'", counted.name);
-                return Step::answer(Answer::error(429, message));
+        let identified = Identified { who: self.identifier(exchange), now_s, used: None };
+        let Some(shared) = &self.shared else {
+            return Step::Done(self.admit(exchange, identified));
+        };
+        let question = self.counter(shared, exchange, &identified, |_| 0);
+        Step::Wait(Box::pin(async move {
+            match exchange.kit.shared_counters.decide(question, shared.timeout_ms).await {
+                Some(told) => {
+                    self.admit(exchange, Identified { used: Some(told.before), ..identified })
+                }
+                None if self.fault_tolerant => Outcome::Next,
+                None => Outcome::Answer(Box::new(Answer::error(500, UNEXPECTED))),
             }
-            exchange.early.set(&counted.left_header, lua::number(least));
-        }
-        exchange.notes.put(identified);
-        Step::NEXT
+        }))
     }
 
     fn header_filter(&self, exchange: &mut Exchange) {
@@ -144,17 +152,15 @@ impl Plugin for ResponseRatelimiting {
         let reported = String::from_utf8_lossy(reported.unwrap_or_default()).into_owned();
         exchange.response.fields.remove(&self.header_name);
         let mut stop = false;
-        for counted in &self.counted {
+        for (at, (counted, limit)) in self.limits().enumerate() {
             let amount = amount(&reported, &counted.name);
-            for limit in &counted.limits {
-                let left = self.left(exchange, counted, limit, &identified);
-                stop |= amount > 0 && left <= 0.0;
-                if !self.hide_client_headers {
-                    let shown = (left - amount as f64).max(0.0);
-                    let fields = &mut exchange.response.fields;
-                    fields.set(&limit.limit_header, lua::number(limit.limit));
-                    fields.set(&limit.left_header, lua::number(shown));
-                }
+            let left = self.left(exchange, (at, counted, limit), &identified);
+            stop |= amount > 0 && left <= 0.0;
+            if !self.hide_client_headers {
+                let shown = (left - amount as f64).max(0.0);
+                let fields = &mut exchange.response.fields;
+                fields.set(&limit.limit_header, lua::number(limit.limit));
+                fields.set(&limit.left_header, lua::number(shown));
             }
         }
         if stop {
@@ -163,11 +169,23 @@ impl Plugin for ResponseRatelimiting {
             exchange.response_body = ResponseBody::Dropped;
             return;
         }
-        for counted in &self.counted {
-            self.count(exchange, counted, amount(&reported, &counted.name), &identified);
+        let amount = |counted: &Counted| amount(&reported, &counted.name);
+        match &self.shared {
+            Some(shared) => {
+                let counter = self.counter(shared, exchange, &identified, amount);
+                if counter.windows.iter().any(|window| window.amount > 0) {
+                    exchange.kit.shared_counters.note(counter);
+                }
+            }
+            None => self
+                .counted
+                .iter()
+                .for_each(|counted| self.count(exchange, counted, amount(counted), &identified)),
         }
     }
 }
+
+const UNEXPECTED: &str = "An unexpected error occurred";
 
 /// What a report such as `videos=1, images=2` says about a name; what is no amount is nothing.
 fn amount(reported: &str, name: &str) -> u64 {
@@ -199,6 +217,31 @@ impl ResponseRatelimiting {
         }
     }
 
+    /// Every limit with the name that it is for, in order.
+    fn limits(&self) -> impl Iterator<Item = (&Counted, &Limit)> {
+        self.counted.iter().flat_map(|counted| counted.limits.iter().map(move |l| (counted, l)))
+    }
+
+    /// Refuses what a limit that is used up blocks; else tells the upstream's answer what is left.
+    fn admit(&self, exchange: &mut Exchange, identified: Identified) -> Outcome {
+        let mut places = self.limits().enumerate().peekable();
+        for counted in &self.counted {
+            let mut least = f64::MAX;
+            while let Some((at, (_, limit))) =
+                places.next_if(|(_, (own, _))| std::ptr::eq(*own, counted))
+            {
+                least = least.min(self.left(exchange, (at, counted, limit), &identified));
+            }
+            if self.block_on_first_violation && least <= 0.0 {
+                let message = format!("API rate limit exceeded for '{}'", counted.name);
+                return Outcome::Answer(Box::new(Answer::error(429, message)));
+            }
+            exchange.early.set(&counted.left_header, lua::number(least));
+        }
+        exchange.notes.put(identified);
+        Outcome::Next
+    }
+
     fn slot(
         &self,
         exchange: &Exchange,
@@ -217,10 +260,47 @@ impl ResponseRatelimiting {
         }
     }
 
-    /// What is left of a limit; below nothing where it was passed.
-    fn left(&self, exchange: &Exchange, counted: &Counted, limit: &Limit, who: &Identified) -> f64 {
-        let used = exchange.kit.tally.count(&self.slot(exchange, counted, limit, who));
+    /// What is left of a limit, which stands at a place among all; below nothing where it was
+    /// passed.
+    fn left(
+        &self,
+        exchange: &Exchange,
+        (at, counted, limit): (usize, &Counted, &Limit),
+        who: &Identified,
+    ) -> f64 {
+        let used = match &who.used {
+            Some(used) => used.get(at).copied().unwrap_or(0),
+            None => exchange.kit.tally.count(&self.slot(exchange, counted, limit, who)),
+        };
         limit.limit - used as f64
+    }
+
+    /// The counter in a place that nodes share, and by how much each name's windows rise there.
+    fn counter(
+        &self,
+        shared: &Shared,
+        exchange: &Exchange,
+        identified: &Identified,
+        amount: impl Fn(&Counted) -> u64,
+    ) -> Counter {
+        let now_s = identified.now_s;
+        let windows = self.limits().map(|(counted, limit)| Window {
+            counted: Some(Arc::clone(&counted.name)),
+            amount: amount(counted),
+            ..Window::of(limit.period, now_s, self.own_slot(limit, now_s))
+        });
+        let who = match (exchange.consumer.as_ref(), exchange.credential.as_ref()) {
+            (Some(row), _) if self.by == By::Consumer => row.id().to_string(),
+            (_, Some(credential)) if self.by != By::Ip => credential.id.clone(),
+            _ => exchange.client.ip.to_canonical().to_string(),
+        };
+        shared.counter(&self.scope, who, windows.collect())
+    }
+
+    /// The node keeps no count of its own of what others count.
+    fn own_slot(&self, limit: &Limit, now_s: i64) -> Slot {
+        let (window, ends_s) = (limit.period.window(now_s), limit.period.ends_s(now_s));
+        Slot { key: 0, window, ends_s, limit: 0 }
     }
 
     fn count(&self, exchange: &Exchange, counted: &Counted, amount: u64, who: &Identified) {

@@ -28,6 +28,11 @@ impl Captures {
         self.0.get(number)?.text.as_deref()
     }
 
+    /// The groups behind the whole match, in order: each with its name, and what it took.
+    pub fn groups(&self) -> impl Iterator<Item = (Option<&str>, Option<&[u8]>)> {
+        self.0.iter().skip(1).map(|group| (group.name.as_deref(), group.text.as_deref()))
+    }
+
     /// Forgets all.
     pub fn clear(&mut self) {
         self.0.clear();

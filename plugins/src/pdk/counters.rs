@@ -4,6 +4,8 @@
 //! by and raises the node's own tally by what others have counted. A *question* lets the shared
 //! counter decide. Neither makes a core wait without a deadline.
 
+mod shared;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,6 +13,9 @@ use crossbeam_channel::{Sender, TrySendError};
 use runtime::mailbox::Asker;
 use runtime::tally::Slot;
 use smallvec::SmallVec;
+
+use super::window::Period;
+pub use shared::Shared;
 
 /// Notes that may wait for the office; more are counted as lost.
 pub const NOTES_MAX: usize = 65_536;
@@ -75,8 +80,26 @@ pub struct Window {
     pub starts_s: i64,
     /// How long it is kept, in seconds.
     pub kept_s: i64,
-    /// The node's own counter of it, and the limit.
+    /// The node's own counter of it, and the limit; with the limit 0 the node has none of its own.
     pub slot: Slot,
+    /// The name under which upstreams report what is counted; none: requests are.
+    pub counted: Option<Arc<str>>,
+    /// By how much it rises; 0 only asks.
+    pub amount: u64,
+}
+
+impl Window {
+    /// The window of a period that holds a moment, in which one request is counted.
+    pub fn of(period: Period, now_s: i64, slot: Slot) -> Self {
+        Self {
+            period: period.name(),
+            starts_s: period.start_s(now_s),
+            kept_s: period.usual_length_s(),
+            slot,
+            counted: None,
+            amount: 1,
+        }
+    }
 }
 
 /// A counter: whose requests, under which row.
@@ -130,7 +153,7 @@ impl SharedCounters {
         Self::new(Asker::scripted(move |counter| Some(answer(counter))), notes, Arc::default())
     }
 
-    /// Notes that one more was counted here. Never waits; what finds no room is counted as lost.
+    /// Notes what was counted here. Never waits; what finds no room is counted as lost.
     pub fn note(&self, counter: Counter) {
         if let Err(TrySendError::Full(_)) = self.notes.try_send(counter) {
             self.lost.fetch_add(1, Ordering::Relaxed);

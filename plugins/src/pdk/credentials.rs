@@ -186,6 +186,39 @@ mod tests {
         cookies(&[], "tok", None);
     }
 
+    /// How much longer a comparison takes whose difference stands at the end than one whose
+    /// difference stands at the beginning: the shortest of many rounds each, taken in turn, so that
+    /// a busy machine disturbs both alike and one quiet moment for each suffices.
+    fn tells(same: fn(&[u8], &[u8]) -> bool) -> f64 {
+        const BYTES: usize = 16 * 1024;
+        let secret = vec![b'k'; BYTES];
+        let guesses = [0, BYTES - 1].map(|at| {
+            let mut guess = secret.clone();
+            guess[at] = b'x';
+            guess
+        });
+        let mut shortest = [f64::MAX; 2];
+        for _ in 0..400 {
+            for (guess, shortest) in guesses.iter().zip(&mut shortest) {
+                let begun = std::time::Instant::now();
+                for _ in 0..10 {
+                    let (one, two) = std::hint::black_box((&secret[..], &guess[..]));
+                    assert!(!std::hint::black_box(same(one, two)));
+                }
+                *shortest = shortest.min(begun.elapsed().as_secs_f64());
+            }
+        }
+        shortest[1] / shortest[0]
+    }
+
+    #[test]
+    fn how_long_a_comparison_takes_does_not_tell_where_secrets_differ() {
+        let found = tells(same);
+        assert!((0.5..2.0).contains(&found), "{found}: the place of the difference shows");
+        let naive = tells(|one, two| one.iter().zip(two).all(|(a, b)| a == b));
+        assert!(naive > 2.0, "{naive}: a comparison that stops early is not noticed");
+    }
+
     #[test]
     fn nothing_that_can_be_sent_makes_a_reader_panic() {
         let mut random = 20_261_122_u64;

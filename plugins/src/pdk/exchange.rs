@@ -305,6 +305,8 @@ pub struct Exchange {
     pub captures: Captures,
     /// The response's head, from the header_filter phase on.
     pub response: Response,
+    /// The length of the body that the upstream declared, if it did.
+    pub declared_bytes: Option<u64>,
     /// What the header_filter phase says about the response's body.
     pub response_body: ResponseBody,
     /// Lines that a plugin wants in the response, whoever makes it; laid over its head before the
@@ -316,6 +318,8 @@ pub struct Exchange {
     pub consumer: Option<Arc<Row>>,
     /// What proved it.
     pub credential: Option<Credential>,
+    /// The JSON Web Token that proved it, for look-ups of templates.
+    pub jwt: Option<Vec<u8>>,
     /// Groups that an authentication plugin found beside the consumer's own.
     pub authenticated_groups: Option<Vec<String>>,
     /// The request's body for reports.
@@ -358,11 +362,13 @@ impl Exchange {
             onward: Onward::default(),
             captures: Captures::default(),
             response: Response::default(),
+            declared_bytes: None,
             response_body: ResponseBody::AsItComes,
             early: Fields::default(),
             origin: Origin::Gateway,
             consumer: None,
             credential: None,
+            jwt: None,
             authenticated_groups: None,
             request_capture: Capture::default(),
             response_capture: Capture::default(),
@@ -391,12 +397,14 @@ impl Exchange {
         self.onward.has_query = false;
         self.onward.chosen_host = None;
         self.captures.clear();
+        self.declared_bytes = None;
         self.response_body = ResponseBody::AsItComes;
         self.response.clear();
         self.early.clear();
         self.origin = Origin::Gateway;
         self.consumer = None;
         self.credential = None;
+        self.jwt = None;
         self.authenticated_groups = None;
         self.request_capture.reset(&self.kit);
         self.response_capture.reset(&self.kit);

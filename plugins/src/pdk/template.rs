@@ -67,6 +67,9 @@ enum Root {
     Shared,
 }
 
+/// The one name in `shared` that bundled plugins set; Lua, which could set others, is not built.
+const JWT: &[u8] = b"authenticated_jwt_token";
+
 /// What look-ups see.
 #[derive(Clone, Copy)]
 pub struct Sight<'a> {
@@ -76,6 +79,8 @@ pub struct Sight<'a> {
     pub query: &'a [u8],
     /// What the route's regular expression took.
     pub captures: &'a Captures,
+    /// The JSON Web Token that was accepted: all that bundled plugins share.
+    pub jwt: Option<&'a [u8]>,
 }
 
 /// What an expression is worth.
@@ -191,6 +196,9 @@ impl<'a> Value<'a> {
         match (self, key) {
             (Self::Root(Root::Headers), Self::Text(name)) => header(sight.headers, name),
             (Self::Root(Root::QueryParams), Self::Text(name)) => argument(sight.query, name),
+            (Self::Root(Root::Shared), Self::Text(name)) if **name == *JWT => {
+                sight.jwt.map_or(Self::Nil, |token| Self::Text(Cow::Borrowed(token)))
+            }
             (Self::Root(Root::UriCaptures), Self::Text(name)) => {
                 sight.captures.named(name).map_or(Self::Nil, |text| Self::Text(Cow::Borrowed(text)))
             }
@@ -277,6 +285,7 @@ mod tests {
             headers: &headers,
             query: b"q=7&a=x%20y&flag&two=1&two=2",
             captures: &captures,
+            jwt: Some(b"h.p.s"),
         };
         Ok(String::from_utf8(Template::parse(text)?.render(&sight)).unwrap())
     }
@@ -308,6 +317,7 @@ mod tests {
         check("$(uri_captures.id)/$(uri_captures[1])", "42/42");
         check("$(uri_captures[0])$(uri_captures[2])$(uri_captures[9])", "/u/42/x");
         check("$(shared.v)", "");
+        check("$('Bearer ' .. shared.authenticated_jwt_token)", "Bearer h.p.s");
         check("$(headers)", "");
     }
 

@@ -23,6 +23,14 @@ const GRACE_S: u64 = 5;
 /// The largest step of a counter.
 const STEP_MAX: u64 = u32::MAX as u64;
 
+/// Which counter it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Name {
+    metric: Metric,
+    /// What upstreams report, if that is counted.
+    counted: Option<Arc<str>>,
+}
+
 /// One counter.
 struct Entry {
     /// Counted here and not told yet.
@@ -34,7 +42,7 @@ struct Entry {
 
 /// One place's counters.
 pub(super) struct Account {
-    entries: HashMap<Metric, Entry>,
+    entries: HashMap<Name, Entry>,
     standings: Vec<Arc<Standing>>,
     tally: Arc<Tally>,
     every_ms: u64,
@@ -47,7 +55,7 @@ impl Account {
         Self { entries, standings, tally, every_ms: u64::MAX, down: false }
     }
 
-    /// Takes down that one more was counted here.
+    /// Takes down what was counted here.
     pub(super) fn note(&mut self, counter: &Counter, standing: &Arc<Standing>) {
         self.every_ms = self.every_ms.min(counter.every_ms.max(1));
         if !self.standings.iter().any(|known| Arc::ptr_eq(known, standing)) {
@@ -59,7 +67,7 @@ impl Account {
                 self.standings.push(Arc::clone(standing));
             }
         }
-        for window in &counter.windows {
+        for window in counter.windows.iter().filter(|window| window.amount > 0) {
             let metric = Metric {
                 identifier: counter.identifier.clone(),
                 period: window.period,
@@ -68,33 +76,34 @@ impl Account {
                 route: counter.route,
                 kept_s: window.kept_s,
             };
-            if self.entries.len() >= COUNTERS_MAX && !self.entries.contains_key(&metric) {
+            let name = Name { metric, counted: window.counted.clone() };
+            if self.entries.len() >= COUNTERS_MAX && !self.entries.contains_key(&name) {
                 continue;
             }
             let fresh = Entry { waiting: 0, seen: 0, slot: window.slot };
-            self.entries.entry(metric).or_insert(fresh).waiting += 1;
+            self.entries.entry(name).or_insert(fresh).waiting += window.amount;
         }
     }
 
     /// Takes out what has to be told, as much as goes at one time.
-    fn take(&mut self) -> Vec<(Metric, u64)> {
+    fn take(&mut self) -> Vec<(Name, u64)> {
         let now_s = clock::wall_us() / 1_000_000;
         self.entries.retain(|_, entry| entry.waiting > 0 || entry.slot.ends_s + GRACE_S > now_s);
         let waiting = self.entries.iter_mut().filter(|(_, entry)| entry.waiting > 0);
         waiting
             .take(METRICS_MAX)
-            .map(|(metric, entry)| (metric.clone(), std::mem::take(&mut entry.waiting)))
+            .map(|(name, entry)| (name.clone(), std::mem::take(&mut entry.waiting)))
             .collect()
     }
 
     /// The place has added these: what others have counted goes into the tally.
-    fn settle(&mut self, told: &[(Metric, u64)], totals: &[u64]) {
+    fn settle(&mut self, told: &[(Name, u64)], totals: &[u64]) {
         let now_s = clock::wall_us() / 1_000_000;
-        for ((metric, count), total) in told.iter().zip(totals) {
-            let Some(entry) = self.entries.get_mut(metric) else { continue };
+        for ((name, count), total) in told.iter().zip(totals) {
+            let Some(entry) = self.entries.get_mut(name) else { continue };
             let others = total.saturating_sub(entry.seen + count);
             entry.seen = *total;
-            if others > 0 && entry.slot.ends_s > now_s {
+            if others > 0 && entry.slot.limit > 0 && entry.slot.ends_s > now_s {
                 let slot = Slot { limit: STEP_MAX, ..entry.slot };
                 self.tally.reserve(&[slot], others.min(STEP_MAX), now_s);
             }
@@ -103,9 +112,9 @@ impl Account {
     }
 
     /// The place did not answer: these wait again.
-    fn put_back(&mut self, told: Vec<(Metric, u64)>, why: &str) {
-        for (metric, count) in told {
-            if let Some(entry) = self.entries.get_mut(&metric) {
+    fn put_back(&mut self, told: Vec<(Name, u64)>, why: &str) {
+        for (name, count) in told {
+            if let Some(entry) = self.entries.get_mut(&name) {
                 entry.waiting += count;
             }
         }
@@ -139,16 +148,22 @@ impl Ledger {
         Self::Cluster(Box::new(Metrics::new(server)))
     }
 
-    async fn add(&mut self, told: &[(Metric, u64)]) -> Result<Vec<u64>, String> {
+    async fn add(&mut self, told: &[(Name, u64)]) -> Result<Vec<u64>, String> {
         match self {
-            Self::Cluster(metrics) => metrics.add(told).await,
+            Self::Cluster(metrics) => {
+                let told: Vec<_> =
+                    told.iter().map(|(name, count)| (name.metric.clone(), *count)).collect();
+                metrics.add(&told).await
+            }
             Self::Redis(lines, place) => {
                 let steps: Vec<_> = told
                     .iter()
-                    .map(|(metric, count)| {
-                        let Metric { route, service, identifier, .. } = metric;
-                        let key = key(route, service, identifier, metric.starts_s, metric.period);
-                        (key, *count, metric.kept_s)
+                    .map(|(name, count)| {
+                        let Metric { route, service, identifier, .. } = &name.metric;
+                        let Metric { starts_s, period, kept_s, .. } = name.metric;
+                        let counted = name.counted.as_deref();
+                        let key = key([route, service], identifier, starts_s, period, counted);
+                        (key, *count, kept_s)
                     })
                     .collect();
                 lines.add(place, &steps).await
@@ -183,6 +198,7 @@ pub(super) async fn keep(account: Rc<RefCell<Account>>, mut ledger: Ledger) {
 mod tests {
     use super::*;
     use plugins::pdk::counters::{Place, Window};
+    use plugins::pdk::window::Period;
     use uuid::Uuid;
 
     fn slot() -> Slot {
@@ -190,7 +206,7 @@ mod tests {
     }
 
     fn counted(account: &mut Account, standing: &Arc<Standing>) {
-        let window = Window { period: "minute", starts_s: 60, kept_s: 60, slot: slot() };
+        let window = Window::of(Period::Minute, 60, slot());
         let counter = Counter {
             place: Place::Cluster(Arc::clone(standing)),
             route: Uuid::nil(),

@@ -2,7 +2,7 @@
 //!
 //! Keys are Kong's, so that Kong's nodes count with us.
 //!
-//! Source: Kong `kong/plugins/rate-limiting/policies/init.lua`.
+//! Source: Kong `kong/plugins/{rate-limiting,response-ratelimiting}/policies/init.lua`.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -21,17 +21,22 @@ use uuid::Uuid;
 const REST_MS: u64 = 500;
 
 /// Decides all windows of a request at once: nothing is counted that is refused. The first answer
-/// is whether it may pass, the others are the counts before.
+/// is whether it may pass, the others are the counts before. For each key: the limit, how long it
+/// is kept, and by how much it rises; where that is nothing, it is only looked at.
 static DECIDE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local told, admitted = {}, 1 \
          for i, key in ipairs(KEYS) do \
            told[i] = tonumber(redis.call('GET', key) or '0') \
-           if told[i] >= tonumber(ARGV[2 * i - 1]) then admitted = 0 end \
+           local more = tonumber(ARGV[3 * i]) \
+           if more > 0 and told[i] + more > tonumber(ARGV[3 * i - 2]) then admitted = 0 end \
          end \
          if admitted == 1 then \
            for i, key in ipairs(KEYS) do \
-             if redis.call('INCR', key) == 1 then redis.call('EXPIRE', key, ARGV[2 * i]) end \
+             local more = tonumber(ARGV[3 * i]) \
+             if more > 0 and redis.call('INCRBY', key, more) == more then \
+               redis.call('EXPIRE', key, ARGV[3 * i - 1]) \
+             end \
            end \
          end \
          table.insert(told, 1, admitted) \
@@ -39,15 +44,22 @@ static DECIDE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// The key of a counter.
+/// The key of a counter of requests, or of what upstreams report under a name. `scope` is its route
+/// and its service.
 pub(super) fn key(
-    route: &Uuid,
-    service: &Uuid,
+    [route, service]: [&Uuid; 2],
     identifier: &str,
     starts_s: i64,
     period: &str,
+    counted: Option<&str>,
 ) -> String {
-    format!("ratelimit:{route}:{service}:{identifier}:{}:{period}", starts_s * 1_000)
+    let starts_ms = starts_s * 1_000;
+    match counted {
+        None => format!("ratelimit:{route}:{service}:{identifier}:{starts_ms}:{period}"),
+        Some(name) => {
+            format!("response-ratelimit:{route}:{service}:{identifier}:{starts_ms}:{name}:{period}")
+        }
+    }
 }
 
 /// The connections.
@@ -79,9 +91,10 @@ impl Lines {
         let Place::Redis(place, standing) = &counter.place else { return None };
         let mut script = DECIDE.prepare_invoke();
         for window in &counter.windows {
-            let (route, service) = (&counter.route, &counter.service);
-            let key = key(route, service, &counter.identifier, window.starts_s, window.period);
-            script.key(key).arg(window.slot.limit).arg(window.kept_s);
+            let (scope, counted) = ([&counter.route, &counter.service], window.counted.as_deref());
+            let identifier = &counter.identifier;
+            let key = key(scope, identifier, window.starts_s, window.period, counted);
+            script.key(key).arg(window.slot.limit).arg(window.kept_s).arg(window.amount);
         }
         let line = self.line(place);
         let asked =

@@ -55,6 +55,25 @@ fn every_core_finds_what_one_has_kept() {
 }
 
 #[test]
+fn a_kept_answer_to_head_tells_the_length_that_get_has() {
+    let upstream = Echo::start();
+    let gateway = Gateway::start(drivers()[0], &[]);
+    cached(&gateway, upstream.port);
+    let mut connection = http::Connection::open(gateway.proxy);
+    let head = |connection: &mut http::Connection| {
+        let response = connection.call("HEAD", "/c/bytes/321", &[], b"");
+        let length = response.header("content-length").map(str::to_owned);
+        (status(&response).to_owned(), length)
+    };
+    let length = Some("321".to_owned());
+    gateway.until("/c/bytes/1", |response| status(response) == "Miss");
+    assert_eq!(head(&mut connection), ("Miss".to_owned(), length.clone()));
+    assert_eq!(head(&mut connection), ("Hit".to_owned(), length));
+    let get = connection.call("GET", "/c/bytes/321", &[], b"");
+    assert_eq!((status(&get), get.body.len()), ("Miss", 321), "HEAD is kept apart");
+}
+
+#[test]
 fn memory_stays_within_the_bound() {
     const MIB: usize = 1 << 20;
     let upstream = Echo::start();

@@ -1,5 +1,6 @@
 //! An upstream that answers with a description of the request it received. Paths steer it:
-//! `/status/N`, `/delay/MS`, `/bytes/N`, `/close`, `/early` (answers before it reads the body).
+//! `/status/N`, `/delay/MS`, `/bytes/N`, `/close`, `/early` (answers before it reads the body),
+//! `/reports/N` (says `v=N` in X-Kong-Limit).
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -68,6 +69,9 @@ fn serve(stream: TcpStream) {
         let status = after("status").unwrap_or(200);
         let mut out =
             format!("HTTP/1.1 {status} Fine\r\nContent-Type: application/json\r\n").into_bytes();
+        if let Some(amount) = after("reports") {
+            out.extend(format!("X-Kong-Limit: v={amount}\r\n").bytes());
+        }
         let bodiless = matches!(status, 204 | 304);
         if !bodiless {
             out.extend(format!("Content-Length: {}\r\n", answer.len()).bytes());

@@ -86,6 +86,33 @@ fn a_document_tells_what_was_asked_and_answered() {
 }
 
 #[test]
+fn a_document_tells_every_try() {
+    let (echo, sink, nobody) = (Echo::start(), HttpSink::start(), free_port());
+    let gateway = Gateway::start("epoll", &[]);
+    gateway.post("/upstreams", "name=up");
+    // The one that refuses is far more likely to be asked first.
+    gateway.post("/upstreams/up/targets", &format!("target=127.0.0.1:{nobody}&weight=1000"));
+    gateway.post("/upstreams/up/targets", &format!("target=127.0.0.1:{}&weight=1", echo.port));
+    gateway.post("/services", "name=s&host=up");
+    gateway.post("/services/s/routes", "name=r&paths[]=/r");
+    let endpoint = format!("http://127.0.0.1:{}", sink.port);
+    add(&gateway, "http-log", json!({"http_endpoint": endpoint}));
+    let twice = |post: &Post| post.json()["tries"].as_array().is_some_and(|all| all.len() > 1);
+    gateway.until("/r", |_| sink.posts().iter().any(twice));
+    let document = sink.posts().iter().find(|post| twice(post)).unwrap().json();
+    let tries = document["tries"].as_array().unwrap();
+    let (last, failed) = tries.split_last().unwrap();
+    for one in failed {
+        assert_eq!((&one["port"], &one["ip"]), (&json!(nobody), &json!("127.0.0.1")));
+        assert_eq!((&one["state"], &one["code"]), (&json!("failed"), &json!(502)));
+    }
+    assert_eq!((&last["port"], last.get("state")), (&json!(echo.port), None));
+    let statuses = ["502"].repeat(failed.len()).join(", ") + ", 200";
+    assert_eq!(document["upstream_status"], statuses);
+    assert_eq!(document["response"]["status"], 200);
+}
+
+#[test]
 fn a_document_tells_of_tls() {
     let (echo, sink) = (Echo::start(), HttpSink::start());
     let gateway = Gateway::start("epoll", &[]);

@@ -1,5 +1,6 @@
 //! Rate limits that several gateways count together, on a real Redis.
 
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,16 @@ impl Redis {
             assert!(begun.elapsed() < LONG, "redis does not start");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The names of all keys, one after another.
+    fn keys(&self) -> String {
+        let mut socket = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        socket.write_all(b"AUTH secret\r\nKEYS *\r\nQUIT\r\n").unwrap();
+        let mut told = String::new();
+        socket.read_to_string(&mut told).unwrap();
+        told
     }
 
     fn stop(&mut self) {
@@ -129,4 +140,32 @@ fn nodes_that_sync_pass_no_more_than_their_share() {
         std::thread::sleep(Duration::from_millis(400));
     }
     assert_eq!(passed, 5, "what the other node had left");
+}
+
+#[test]
+fn what_upstreams_report_is_counted_together() {
+    let (upstream, redis) = (Echo::start(), Redis::start());
+    let gateways = pair(&upstream);
+    let form = format!(
+        "name=response-ratelimiting&config.policy=redis&config.redis.host=127.0.0.1\
+         &config.redis.port={}&config.redis.password=secret&config.limits.v.year=10",
+        redis.port
+    );
+    gateways.iter().for_each(|gateway| drop(gateway.post("/plugins", &form)));
+    let left = |gateway: &Gateway, expected: &str| {
+        gateway.until("/r", |told| told.header("X-RateLimit-Remaining-v") == Some(expected));
+    };
+    for (round, expected) in ["10", "8", "6", "4", "2"].into_iter().enumerate() {
+        let gateway = &gateways[round % 2];
+        left(gateway, expected);
+        assert_eq!(http::get(gateway.proxy, "/r/reports/2", &[]).status, 200);
+    }
+    gateways.iter().for_each(|gateway| left(gateway, "0"));
+    let refused = http::get(gateways[0].proxy, "/r/reports/1", &[]);
+    assert_eq!((refused.status, refused.body.len()), (429, 0));
+    assert_eq!(refused.header("X-RateLimit-Remaining-v-year"), Some("0"));
+    let keys = redis.keys();
+    let nil = "00000000-0000-0000-0000-000000000000";
+    let start = format!("response-ratelimit:{nil}:{nil}:127.0.0.1:");
+    assert!(keys.contains(&start) && keys.contains(":v:year"), "{keys}");
 }

@@ -1,16 +1,14 @@
 //! The configuration of ai-response-transformer. Descriptions are Kong's: `/schemas` prints them.
 
-use store::schema::{
-    Field, PluginSchema, Preset, Rule, boolean, integer, matching, record, text, typical,
-};
+use store::schema::{Field, PluginSchema, Preset, boolean, text};
 
-use crate::bundled::ai_proxy::llm;
+use crate::bundled::ai_proxy::transforming;
 
 pub(super) const SCHEMA: PluginSchema = PluginSchema {
     name: "ai-response-transformer",
     priority: 768,
     config: CONFIG,
-    rules: RULES,
+    rules: transforming::RULES,
     ..PluginSchema::EMPTY
 };
 
@@ -38,30 +36,12 @@ const CONFIG: &[Field] = &[
     )
     .required()
     .or(Preset::Flag(false)),
-    integer("http_timeout", "Timeout in milliseconds for the AI upstream service.")
-        .required()
-        .or(Preset::Integer(60_000)),
-    boolean("https_verify", "Verify the TLS certificate of the AI upstream service.")
-        .required()
-        .or(Preset::Flag(true)),
-    integer("max_request_body_size", "max allowed body size allowed to be introspected")
-        .or(Preset::Integer(8192))
-        .gt(0),
-    typical::host("http_proxy_host"),
-    typical::port("http_proxy_port"),
-    typical::host("https_proxy_host"),
-    typical::port("https_proxy_port"),
-    record("llm", "", llm::FIELDS).rules(llm::RULES),
-];
-
-const RULES: &[Rule] = &[
-    Rule::Conditional {
-        if_field: "config.llm.route_type",
-        if_match: matching().not_one_of(&["llm/v1/chat"]),
-        then_field: "config.llm.route_type",
-        then_match: matching().eq(Preset::Text("llm/v1/chat")),
-        then_err: Some("'config.llm.route_type' must be 'llm/v1/chat' for AI transformer plugins"),
-    },
-    Rule::MutuallyRequired(&["config.http_proxy_host", "config.http_proxy_port"]),
-    Rule::MutuallyRequired(&["config.https_proxy_host", "config.https_proxy_port"]),
+    transforming::HTTP_TIMEOUT,
+    transforming::HTTPS_VERIFY,
+    transforming::BODY_SIZE_MAX,
+    transforming::HTTP_PROXY_HOST,
+    transforming::HTTP_PROXY_PORT,
+    transforming::HTTPS_PROXY_HOST,
+    transforming::HTTPS_PROXY_PORT,
+    transforming::LLM,
 ];

@@ -1,8 +1,7 @@
 //! The configuration of datadog. Descriptions are Kong's: `/schemas` prints them.
 
 use store::schema::{
-    Deprecation, Field, PluginSchema, Preset, Rule, array, integer, matching, number, record, text,
-    typical,
+    Field, PluginSchema, Preset, Rule, array, matching, number, older, record, text, typical,
 };
 
 pub(super) const SCHEMA: PluginSchema = PluginSchema {
@@ -24,37 +23,9 @@ const CONFIG: &[Field] = &[
         .or(Preset::Text("status")),
     text("consumer_tag", "String to be attached as tag of the consumer.")
         .or(Preset::Text("consumer")),
-    integer("retry_count", "Number of times to retry when sending data to the upstream server.")
-        .deprecated(&Deprecation {
-            message: "datadog: config.retry_count no longer works, please use \
-                      config.queue.max_retry_time instead",
-            removal_in_version: "4.0",
-            old_default: Some(Preset::Integer(10)),
-            replaced_with: &[],
-        }),
-    integer(
-        "queue_size",
-        "Maximum number of log entries to be sent on each message to the upstream server.",
-    )
-    .deprecated(&Deprecation {
-        message: "datadog: config.queue_size is deprecated, please use \
-                  config.queue.max_batch_size instead",
-        removal_in_version: "4.0",
-        old_default: Some(Preset::Integer(1)),
-        replaced_with: &[],
-    }),
-    number(
-        "flush_timeout",
-        "Optional time in seconds. If `queue_size` > 1, this is the max idle time before sending \
-         a log with less than `queue_size` records.",
-    )
-    .deprecated(&Deprecation {
-        message: "datadog: config.flush_timeout is deprecated, please use \
-                  config.queue.max_coalescing_delay instead",
-        removal_in_version: "4.0",
-        old_default: Some(Preset::Integer(2)),
-        replaced_with: &[],
-    }),
+    store::older_queue!("datadog", retry_count, older::RETRY_COUNT),
+    store::older_queue!("datadog", queue_size, older::QUEUE_SIZE),
+    store::older_queue!("datadog", flush_timeout, older::FLUSH_TIMEOUT),
     typical::queue("queue"),
     array(
         "metrics",

@@ -1,8 +1,6 @@
 //! The configuration of http-log. Descriptions are Kong's: `/schemas` prints them.
 
-use store::schema::{
-    Deprecation, Field, PluginSchema, Preset, integer, map, number, text, typical,
-};
+use store::schema::{Field, PluginSchema, Preset, map, number, older, text, typical};
 use store::value::Value;
 
 use crate::pdk::logging::CUSTOM_FIELDS;
@@ -42,37 +40,9 @@ const CONFIG: &[Field] = &[
          before being closed.",
     )
     .or(Preset::Integer(60_000)),
-    integer("retry_count", "Number of times to retry when sending data to the upstream server.")
-        .deprecated(&Deprecation {
-            message: "http-log: config.retry_count no longer works, please use \
-                      config.queue.max_retry_time instead",
-            removal_in_version: "4.0",
-            old_default: Some(Preset::Integer(10)),
-            replaced_with: &[],
-        }),
-    integer(
-        "queue_size",
-        "Maximum number of log entries to be sent on each message to the upstream server.",
-    )
-    .deprecated(&Deprecation {
-        message: "http-log: config.queue_size is deprecated, please use \
-                  config.queue.max_batch_size instead",
-        removal_in_version: "4.0",
-        old_default: Some(Preset::Integer(1)),
-        replaced_with: &[],
-    }),
-    number(
-        "flush_timeout",
-        "Optional time in seconds. If `queue_size` > 1, this is the max idle time before sending \
-         a log with less than `queue_size` records.",
-    )
-    .deprecated(&Deprecation {
-        message: "http-log: config.flush_timeout is deprecated, please use \
-                  config.queue.max_coalescing_delay instead",
-        removal_in_version: "4.0",
-        old_default: Some(Preset::Integer(2)),
-        replaced_with: &[],
-    }),
+    store::older_queue!("http-log", retry_count, older::RETRY_COUNT),
+    store::older_queue!("http-log", queue_size, older::QUEUE_SIZE),
+    store::older_queue!("http-log", flush_timeout, older::FLUSH_TIMEOUT),
     map(
         "headers",
         "An optional table of headers included in the HTTP message to the upstream server. Values \

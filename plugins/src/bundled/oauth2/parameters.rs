@@ -1,10 +1,8 @@
 //! What a client asks for: the arguments of the query, those of the body laid over them.
-//!
-//! A body is a form or a JSON object (multipart forms, which Kong takes too, are not read).
 
 use serde_json::{Map, Value as Json};
 
-use crate::pdk::{Exchange, query};
+use crate::pdk::{Exchange, parameters, query};
 
 /// Named arguments. Texts nearly always; what came twice is a list, what has no `=` is `true`.
 #[derive(Debug, Default)]
@@ -13,34 +11,15 @@ pub(super) struct Parameters(Map<String, Json>);
 impl Parameters {
     /// All arguments of a request. The body must have been read, where there may be one.
     pub(super) fn of(exchange: &Exchange) -> Self {
-        let mut all = Self::default();
-        all.take_form(exchange.query().unwrap_or_default());
-        if !may_have_body(exchange) {
-            return all;
-        }
-        let body = exchange.whole_body().unwrap_or_default();
-        if is_form(exchange) {
-            let mut form = Self::default();
-            form.take_form(&body);
-            all.0.extend(form.0);
-        } else if is_type(exchange, "application/json")
-            && let Ok(Json::Object(members)) = serde_json::from_slice(&body)
+        let mut all = parameters::of_form(exchange.query().unwrap_or_default());
+        if may_have_body(exchange)
+            && let Some(body) = exchange.whole_body()
+            && let Some(Json::Object(members)) =
+                parameters::of_body(&exchange.request.fields, &body)
         {
-            all.0.extend(members);
+            all.extend(members);
         }
-        all
-    }
-
-    fn take_form(&mut self, form: &[u8]) {
-        for (name, value) in query::arguments(form) {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let value = value.map_or(Json::Bool(true), |value| text(&value).into());
-            match self.0.get_mut(&text(&name)) {
-                Some(Json::Array(before)) => before.push(value),
-                Some(before) => *before = Json::Array(vec![before.take(), value]),
-                None => drop(self.0.insert(text(&name), value)),
-            }
-        }
+        Self(all)
     }
 
     /// An argument, if it is a text.
@@ -57,17 +36,6 @@ impl Parameters {
 /// Whether Kong looks for arguments in the body.
 pub(super) fn may_have_body(exchange: &Exchange) -> bool {
     matches!(exchange.request.method(), "POST" | "PUT" | "PATCH")
-}
-
-/// Whether the body is a form.
-pub(super) fn is_form(exchange: &Exchange) -> bool {
-    is_type(exchange, "application/x-www-form-urlencoded")
-}
-
-fn is_type(exchange: &Exchange, name: &str) -> bool {
-    let kind = exchange.request.fields.get("content-type").unwrap_or_default();
-    let start = kind.get(..name.len()).unwrap_or_default();
-    start.eq_ignore_ascii_case(name.as_bytes())
 }
 
 /// Arguments written as a query: by name, escaped as nginx's Lua module does.

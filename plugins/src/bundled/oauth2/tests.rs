@@ -84,6 +84,14 @@ fn the_upstream_is_told_and_the_token_hidden() {
         assert_eq!(told(&script, &mut exchange, 0), "bob");
         assert_eq!(script.onward(&exchange), left);
     }
+    let multipart = [("Content-Type", "multipart/form-data; boundary=b")];
+    let part = |name: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let sent = [part("access_token", "tok"), part("x", "1"), "--b--\r\n".to_owned()].concat();
+    let mut exchange = script.post("/r", &multipart, &sent);
+    assert_eq!(told(&script, &mut exchange, 0), "bob");
+    assert_eq!(&*exchange.whole_body().unwrap(), (part("x", "1") + "--b--\r\n").as_bytes());
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let mut exchange = script.post("/r", &form, "access_token=tok&x=1");
     assert_eq!(told(&script, &mut exchange, 0), "bob");

@@ -1,8 +1,7 @@
 //! The configuration of opentelemetry. Descriptions are Kong's: `/schemas` prints them.
 
 use store::schema::{
-    Deprecation, Expand, Field, PluginSchema, Preset, Rule, Shorthand, integer, map, number, text,
-    typical,
+    Deprecation, Expand, Field, PluginSchema, Preset, Rule, Shorthand, map, number, text, typical,
 };
 
 pub(super) const SCHEMA: PluginSchema = PluginSchema {
@@ -36,23 +35,16 @@ const CONFIG: &[Field] = &[
         &text("", ""),
     ),
     typical::queue("queue").or(Preset::Record(&[("max_batch_size", Preset::Integer(200))])),
-    integer("batch_span_count", "The number of spans to be sent in a single batch.").deprecated(
-        &Deprecation {
-            message: "opentelemetry: config.batch_span_count is deprecated, please use \
-                      config.queue.max_batch_size instead",
-            removal_in_version: "4.0",
-            old_default: Some(Preset::Integer(200)),
-            replaced_with: &[],
-        },
+    store::older_queue!(
+        "opentelemetry",
+        batch_span_count,
+        "The number of spans to be sent in a single batch."
     ),
-    integer("batch_flush_delay", "The delay, in seconds, between two consecutive batches.")
-        .deprecated(&Deprecation {
-            message: "opentelemetry: config.batch_flush_delay is deprecated, please use \
-                      config.queue.max_coalescing_delay instead",
-            removal_in_version: "4.0",
-            old_default: Some(Preset::Integer(3)),
-            replaced_with: &[],
-        }),
+    store::older_queue!(
+        "opentelemetry",
+        batch_flush_delay,
+        "The delay, in seconds, between two consecutive batches."
+    ),
     typical::timeout_ms("connect_timeout").or(Preset::Integer(1000)),
     typical::timeout_ms("send_timeout").or(Preset::Integer(5000)),
     typical::timeout_ms("read_timeout").or(Preset::Integer(5000)),

@@ -1,9 +1,6 @@
 //! The configuration of rate-limiting. Descriptions are Kong's: `/schemas` prints them.
 
-use store::schema::{
-    Deprecation, Expand, Field, PluginSchema, Preset, Rule, Shorthand, boolean, integer, matching,
-    number, text, typical,
-};
+use store::schema::{Field, PluginSchema, Preset, Rule, boolean, matching, number, text, typical};
 use store::value::Value;
 
 use crate::pdk::window::PERIODS;
@@ -12,7 +9,7 @@ pub(super) const SCHEMA: PluginSchema = PluginSchema {
     name: "rate-limiting",
     priority: 910,
     config: CONFIG,
-    shorthands: SHORTHANDS,
+    shorthands: store::older_redis!("rate-limiting"),
     config_check: Some(check),
     rules: RULES,
     ..PluginSchema::EMPTY
@@ -130,36 +127,4 @@ const RULES: &[Rule] = &[
         "config.path",
         matching().required().len_min(1),
     ),
-];
-
-macro_rules! moved {
-    ($field:expr, $old:literal, $new:literal) => {
-        Shorthand {
-            field: $field.deprecated(&Deprecation {
-                message: concat!(
-                    "rate-limiting: config.",
-                    $old,
-                    " is deprecated, please use config.redis.",
-                    $new,
-                    " instead"
-                ),
-                removal_in_version: "4.0",
-                old_default: None,
-                replaced_with: &[&["redis", $new]],
-            }),
-            expand: Expand::Into(&["redis", $new]),
-        }
-    };
-}
-
-const SHORTHANDS: &[Shorthand] = &[
-    moved!(text("redis_host", ""), "redis_host", "host"),
-    moved!(integer("redis_port", ""), "redis_port", "port"),
-    moved!(text("redis_password", "").len_min(0), "redis_password", "password"),
-    moved!(text("redis_username", ""), "redis_username", "username"),
-    moved!(boolean("redis_ssl", ""), "redis_ssl", "ssl"),
-    moved!(boolean("redis_ssl_verify", ""), "redis_ssl_verify", "ssl_verify"),
-    moved!(text("redis_server_name", ""), "redis_server_name", "server_name"),
-    moved!(integer("redis_timeout", ""), "redis_timeout", "timeout"),
-    moved!(integer("redis_database", ""), "redis_database", "database"),
 ];

@@ -1,8 +1,7 @@
 //! The configuration of response-ratelimiting. Descriptions are Kong's: `/schemas` prints them.
 
 use store::schema::{
-    Deprecation, Expand, Field, PluginSchema, Preset, Rule, Shorthand, boolean, integer, map,
-    matching, number, record, text, typical,
+    Field, PluginSchema, Preset, Rule, boolean, map, matching, number, record, text, typical,
 };
 use store::value::Value;
 
@@ -12,7 +11,7 @@ pub(super) const SCHEMA: PluginSchema = PluginSchema {
     name: "response-ratelimiting",
     priority: 900,
     config: CONFIG,
-    shorthands: SHORTHANDS,
+    shorthands: store::older_redis!("response-ratelimiting"),
     rules: RULES,
     ..PluginSchema::EMPTY
 };
@@ -105,35 +104,3 @@ const fn needs(then_field: &'static str) -> Rule {
 
 const RULES: &[Rule] =
     &[needs("config.redis.host"), needs("config.redis.port"), needs("config.redis.timeout")];
-
-macro_rules! moved {
-    ($field:expr, $old:literal, $new:literal) => {
-        Shorthand {
-            field: $field.deprecated(&Deprecation {
-                message: concat!(
-                    "response-ratelimiting: config.",
-                    $old,
-                    " is deprecated, please use config.redis.",
-                    $new,
-                    " instead"
-                ),
-                removal_in_version: "4.0",
-                old_default: None,
-                replaced_with: &[&["redis", $new]],
-            }),
-            expand: Expand::Into(&["redis", $new]),
-        }
-    };
-}
-
-const SHORTHANDS: &[Shorthand] = &[
-    moved!(text("redis_host", ""), "redis_host", "host"),
-    moved!(integer("redis_port", ""), "redis_port", "port"),
-    moved!(text("redis_password", "").len_min(0), "redis_password", "password"),
-    moved!(text("redis_username", ""), "redis_username", "username"),
-    moved!(boolean("redis_ssl", ""), "redis_ssl", "ssl"),
-    moved!(boolean("redis_ssl_verify", ""), "redis_ssl_verify", "ssl_verify"),
-    moved!(text("redis_server_name", ""), "redis_server_name", "server_name"),
-    moved!(integer("redis_timeout", ""), "redis_timeout", "timeout"),
-    moved!(integer("redis_database", ""), "redis_database", "database"),
-];

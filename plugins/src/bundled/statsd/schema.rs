@@ -1,8 +1,8 @@
 //! The configuration of statsd. Descriptions are Kong's: `/schemas` prints them.
 
 use store::schema::{
-    Deprecation, Field, PluginSchema, Preset, Rule, array, boolean, integer, matching, number,
-    record, text, typical,
+    Field, PluginSchema, Preset, Rule, array, boolean, integer, matching, number, record, text,
+    typical,
 };
 
 pub(super) const SCHEMA: PluginSchema = PluginSchema {
@@ -151,27 +151,9 @@ const CONFIG: &[Field] = &[
         .required()
         .or(Preset::Text("workspace_id"))
         .one_of(&["workspace_id", "workspace_name"]),
-    integer("retry_count", "").deprecated(&Deprecation {
-        message: "statsd: config.retry_count no longer works, please use \
-                  config.queue.max_retry_time instead",
-        removal_in_version: "4.0",
-        old_default: Some(Preset::Integer(10)),
-        replaced_with: &[],
-    }),
-    integer("queue_size", "").deprecated(&Deprecation {
-        message: "statsd: config.queue_size is deprecated, please use config.queue.max_batch_size \
-                  instead",
-        removal_in_version: "4.0",
-        old_default: Some(Preset::Integer(1)),
-        replaced_with: &[],
-    }),
-    number("flush_timeout", "").deprecated(&Deprecation {
-        message: "statsd: config.flush_timeout is deprecated, please use \
-                  config.queue.max_coalescing_delay instead",
-        removal_in_version: "4.0",
-        old_default: Some(Preset::Integer(2)),
-        replaced_with: &[],
-    }),
+    store::older_queue!("statsd", retry_count, ""),
+    store::older_queue!("statsd", queue_size, ""),
+    store::older_queue!("statsd", flush_timeout, ""),
     text("tag_style", "").optional().one_of(&["dogstatsd", "influxdb", "librato", "signalfx"]),
     typical::queue("queue"),
 ];

@@ -2,33 +2,32 @@
 
 use std::sync::Arc;
 
-use runtime::tally::Slot;
+use smallvec::SmallVec;
 use store::value::Value;
 use uuid::Uuid;
 
+use super::{Counter, Place, RedisPlace, Standing, Window};
 use crate::pdk::Config;
-use crate::pdk::counters::{Counter, Place, RedisPlace, Standing, Window};
-use crate::pdk::window::Period;
 
 /// How often `policy=cluster` is brought in step, in milliseconds.
 const CLUSTER_EVERY_MS: u64 = 200;
 
 /// Where nodes count together.
 #[derive(Clone)]
-pub(super) struct Shared {
+pub struct Shared {
     place: Place,
     standing: Arc<Standing>,
     /// Tells this place's counts from those of others and from the node's own.
-    pub(super) mark: Arc<str>,
+    pub mark: Arc<str>,
     /// How often; 0: each request is decided there.
     every_ms: u64,
     /// How long a decision may take.
-    pub(super) timeout_ms: u64,
+    pub timeout_ms: u64,
 }
 
 impl Shared {
     /// None with `policy=local`.
-    pub(super) fn of(config: &Config<'_>) -> Option<Self> {
+    pub fn of(config: &Config<'_>) -> Option<Self> {
         let standing = Arc::new(Standing::default());
         match config.text("policy") {
             Some("cluster") => {
@@ -52,41 +51,28 @@ impl Shared {
     }
 
     /// Whether each request is decided there.
-    pub(super) fn decides(&self) -> bool {
+    pub fn decides(&self) -> bool {
         self.every_ms == 0
     }
 
     /// Whether it did not answer when it was last brought in step.
-    pub(super) fn is_down(&self) -> bool {
+    pub fn is_down(&self) -> bool {
         self.standing.is_down()
     }
 
     /// The counter of one identifier. `scope` is the row's route and service.
-    pub(super) fn counter(
+    pub fn counter(
         &self,
         scope: &[u8; 32],
         identifier: String,
-        slots: &[(Period, Slot)],
-        now_s: i64,
+        windows: SmallVec<[Window; 2]>,
     ) -> Counter {
         let id = |from: usize| {
             let bytes = scope.get(from..from + 16).and_then(|bytes| bytes.try_into().ok());
             Uuid::from_bytes(bytes.unwrap_or_default())
         };
-        let window = |(period, slot): &(Period, Slot)| Window {
-            period: period.name(),
-            starts_s: period.start_s(now_s),
-            kept_s: period.usual_length_s(),
-            slot: *slot,
-        };
-        Counter {
-            place: self.place.clone(),
-            route: id(0),
-            service: id(16),
-            identifier,
-            windows: slots.iter().map(window).collect(),
-            every_ms: self.every_ms,
-        }
+        let (place, every_ms) = (self.place.clone(), self.every_ms);
+        Counter { place, route: id(0), service: id(16), identifier, windows, every_ms }
     }
 }
 
