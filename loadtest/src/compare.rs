@@ -51,15 +51,18 @@ struct Target<'s> {
 
 /// What one visit measured.
 #[derive(Debug, Clone, Default)]
-struct Round {
+pub struct Round {
     per_second: f64,
     p50_us: f64,
     p99_us: f64,
     p999_us: f64,
-    road_us: f64,
+    /// CPU of the road's threads for each answer.
+    pub road_us: f64,
     user_us: f64,
-    whole_us: f64,
-    failures: u64,
+    /// CPU of the whole process for each answer.
+    pub whole_us: f64,
+    /// Answers of another status than 200, and requests without one.
+    pub failures: u64,
 }
 
 /// Runs every scenario and prints what came of it.
@@ -90,7 +93,9 @@ pub fn run(options: &Options) -> Result<(), Fault> {
             for step in 0..targets.len() {
                 let index = (round + step) % targets.len();
                 let target = &mut targets[index];
-                let measured = visit(&mut engine, options, target, pace)?;
+                let (server, request) = (target.server, &target.request);
+                let size = (options.connections, options.visit_ms);
+                let measured = visit(&mut engine, size, server, request, pace)?;
                 target.rounds.push(measured);
             }
         }
@@ -159,28 +164,33 @@ fn targets<'s>(scenario: &str, servers: &'s [Server]) -> Result<Vec<Target<'s>>,
     Ok(targets)
 }
 
-/// One target's turn.
-fn visit(
+/// One target's turn: so many connections ask the same for so many milliseconds, and for a third
+/// of them before, unmeasured.
+///
+/// # Errors
+/// The kernel's.
+pub fn visit(
     engine: &mut Engine,
-    options: &Options,
-    target: &Target<'_>,
+    (connections, visit_ms): (usize, u64),
+    server: &Server,
+    request: &[u8],
     pace: Pace,
 ) -> Result<Round, Fault> {
-    let request = target.request.clone();
+    let request = request.to_vec();
     let plan = Plan {
-        target: target.server.proxy,
-        connections: options.connections,
+        target: server.proxy,
+        connections,
         pace,
         ask: Box::new(move |_, out| out.extend_from_slice(&request)),
         hear: None,
         want: None,
     };
     let mut load = Load::new(engine, plan);
-    load.run_for(Duration::from_millis(options.visit_ms / 3))?;
+    load.run_for(Duration::from_millis(visit_ms / 3))?;
     load.clear();
-    let (before, begun_ns) = (target.server.usage(), load.engine.now_ns());
-    load.run_for(Duration::from_millis(options.visit_ms))?;
-    let (used, ended_ns) = (target.server.usage().since(before), load.engine.now_ns());
+    let (before, begun_ns) = (server.usage(), load.engine.now_ns());
+    load.run_for(Duration::from_millis(visit_ms))?;
+    let (used, ended_ns) = (server.usage().since(before), load.engine.now_ns());
     let score = load.score().clone();
     load.drain(Duration::from_secs(1))?;
     Ok(round(&score, used, ended_ns - begun_ns))

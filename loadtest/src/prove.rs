@@ -5,12 +5,14 @@
 
 mod adopt;
 mod allocations;
+mod cache;
 mod crash;
 mod idle;
 mod live;
 mod losses;
 mod million;
 mod outage;
+mod plugins;
 mod rate;
 
 use std::path::PathBuf;
@@ -62,6 +64,8 @@ const EXPERIMENTS: &[Experiment] = &[
     ("idle", "what an idle connection costs in memory", idle::run),
     ("allocations", "calls of the allocator per request", allocations::run),
     ("million", "a start on Postgres with a million credentials", million::run),
+    ("plugins", "what each plugin costs on the road", plugins::run),
+    ("cache", "a gigabyte of cacheable answers stays within the bound", cache::run),
     ("adopt", "a large configuration changes without a pause", adopt::run),
 ];
 

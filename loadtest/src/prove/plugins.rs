@@ -1,0 +1,206 @@
+//! What each plugin costs on the road: CPU of the road's thread for each request through a route
+//! with the plugin, minus that of the plain route, in interleaved rounds of one run.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use serde_json::{Value, json};
+
+use super::{Findings, Options};
+use crate::{
+    Fault,
+    admin::Admin,
+    clients::Pace,
+    compare::{self, Round},
+    cpu,
+    engine::Engine,
+    scene,
+    servers::{Place, Server},
+    stats,
+};
+
+const ROUNDS: usize = 6;
+/// Connections, and the measured milliseconds of a visit.
+const VISIT: (usize, u64) = (64, 350);
+const ANSWER_BYTES: usize = 1_024;
+/// The budget of an authentication plugin without signatures by public keys.
+const AUTH_US_MAX: f64 = 2.0;
+/// The budget of a hit, as a share of a proxied request.
+const HIT_MAX: f64 = 0.6;
+
+/// How a case is judged.
+#[derive(Clone, Copy, PartialEq)]
+enum Judged {
+    /// It is only told.
+    No,
+    /// An authentication plugin.
+    Auth,
+    /// What is behind another case, whose number this is.
+    Behind(usize),
+    /// Answers that come out of the cache.
+    Hit,
+}
+
+/// A route with plugins, and the lines of its requests.
+struct Case {
+    name: &'static str,
+    plugins: Vec<(&'static str, Value)>,
+    lines: &'static str,
+    judged: Judged,
+}
+
+const KEY: &str = "apikey: key-of-the-load\r\n";
+const BASIC: &str = "Authorization: Basic dTpwYTpzcw==\r\n";
+const BEARER: &str = "Authorization: Bearer tok\r\n";
+const JWT: &str = "Authorization: Bearer eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.\
+    eyJpc3MiOiJpc3MxIn0._AGL1GeNGVwToXH8u1im45x-mNZUjRJhg5WKRB3NiAM\r\n";
+/// Over the date and `GET /hmac-auth HTTP/1.1`.
+const SIGNED: &str = "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nAuthorization: hmac username=\"h\", \
+    algorithm=\"hmac-sha256\", headers=\"date request-line\", \
+    signature=\"kPZnUsBg/AjYSCYeILfTw2j/8k+DqvyHh+GgtoYt2LU=\"\r\n";
+
+fn cases(sink: SocketAddr) -> Vec<Case> {
+    let case =
+        |name, config, lines, judged| Case { name, plugins: vec![(name, config)], lines, judged };
+    let to = json!({"host": sink.ip().to_string(), "port": sink.port()});
+    let none = || json!({});
+    let all = json!({
+        "per_consumer": true, "status_code_metrics": true, "latency_metrics": true,
+        "bandwidth_metrics": true, "upstream_health_metrics": true,
+    });
+    let guarded = vec![("key-auth", none()), ("acl", json!({"allow": ["gold"]}))];
+    vec![
+        case("plain", none(), "", Judged::No),
+        case("key-auth", none(), KEY, Judged::Auth),
+        Case { name: "acl", plugins: guarded, lines: KEY, judged: Judged::Behind(1) },
+        case("basic-auth", none(), BASIC, Judged::Auth),
+        case("jwt", none(), JWT, Judged::Auth),
+        case("hmac-auth", json!({"clock_skew": 4_000_000_000_u64}), SIGNED, Judged::Auth),
+        case(
+            "oauth2",
+            json!({"enable_client_credentials": true, "global_credentials": true}),
+            BEARER,
+            Judged::Auth,
+        ),
+        case("session", json!({"secret": "s"}), "Cookie: a=1; session=abc\r\n", Judged::Auth),
+        case("cors", none(), "Origin: http://a.example\r\n", Judged::No),
+        case("ip-restriction", json!({"allow": ["127.0.0.0/8"]}), "", Judged::No),
+        case("bot-detection", none(), "User-Agent: Mozilla/5.0 (X11; Linux)\r\n", Judged::No),
+        case("request-size-limiting", none(), "", Judged::No),
+        case("rate-limiting", json!({"minute": 1_000_000_000}), "", Judged::No),
+        case("response-ratelimiting", json!({"limits": {"v": {"minute": 9}}}), "", Judged::No),
+        case("correlation-id", json!({"echo_downstream": true}), "", Judged::No),
+        case(
+            "request-transformer",
+            json!({"add": {"headers": ["x-a:1", "x-h:$(headers.host)"]}}),
+            "",
+            Judged::No,
+        ),
+        case("response-transformer", json!({"add": {"headers": ["x-a:1"]}}), "", Judged::No),
+        Case {
+            name: "response-transformer-json",
+            plugins: vec![("response-transformer", json!({"add": {"json": ["a:1"]}}))],
+            lines: "",
+            judged: Judged::No,
+        },
+        case("request-termination", json!({"status_code": 200, "message": "m"}), "", Judged::No),
+        case("redirect", json!({"status_code": 200, "location": "https://a.test"}), "", Judged::No),
+        case(
+            "proxy-cache",
+            json!({"strategy": "memory", "content_type": ["*/*"], "cache_ttl": 3_600}),
+            "",
+            Judged::Hit,
+        ),
+        case("prometheus", all, "", Judged::No),
+        case("file-log", json!({"path": "/dev/null"}), "", Judged::No),
+        case("udp-log", to.clone(), "", Judged::No),
+        case("statsd", to.clone(), "", Judged::No),
+        case("datadog", to, "", Judged::No),
+    ]
+}
+
+pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> Result<(), Fault> {
+    let cpus = cpu::allowed()?;
+    let (load_cpu, road_cpu) = (cpus[0], cpus[cpus.len() - 1]);
+    cpu::pin(None, &[load_cpu])?;
+    let mut engine = Engine::new("127.0.0.1:0".parse()?, ANSWER_BYTES)?;
+    // Nobody reads it: what is sent there is lost, which costs the sender the same.
+    let sink = UdpSocket::bind("127.0.0.1:0")?;
+    let place = Place { cores: 1, cpus: vec![road_cpu] };
+    let server = Server::tollgate(&options.tollgate, driver, &place, &[])?;
+    let cases = cases(sink.local_addr()?);
+    set_up(&mut server.admin()?, engine.upstream.addr()?, &cases)?;
+    server.move_office(&[load_cpu]);
+    let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); cases.len()];
+    for round in 0..ROUNDS {
+        for step in 0..cases.len() {
+            let at = (round + step) % cases.len();
+            let request = scene::get(&format!("/{}", cases[at].name), cases[at].lines);
+            let measured = compare::visit(&mut engine, VISIT, &server, &request, Pace::Closed)?;
+            rounds[at].push(measured);
+        }
+    }
+    cpu::pin(None, &cpus)?;
+    report(&cases, &rounds, findings);
+    Ok(())
+}
+
+fn set_up(admin: &mut Admin, upstream: SocketAddr, cases: &[Case]) -> Result<(), Fault> {
+    let url = format!("http://{upstream}");
+    let mut must = |path: &str, body: Value| admin.must("POST", path, &body);
+    must("/services", json!({"name": "load", "url": url}))?;
+    must("/consumers", json!({"username": "loader"}))?;
+    for (what, row) in [
+        ("key-auth", json!({"key": scene::KEY})),
+        ("basic-auth", json!({"username": "u", "password": "pa:ss"})),
+        ("jwt", json!({"key": "iss1", "secret": "s3cret"})),
+        ("hmac-auth", json!({"username": "h", "secret": "hs"})),
+        ("acls", json!({"group": "gold"})),
+    ] {
+        must(&format!("/consumers/loader/{what}"), row)?;
+    }
+    let application = must("/consumers/loader/oauth2", json!({"name": "app"}))?;
+    let credential = json!({"id": application["id"]});
+    let token = json!({"credential": credential, "access_token": "tok", "expires_in": 0});
+    must("/oauth2_tokens", token)?;
+    for case in cases {
+        let route = json!({"name": case.name, "paths": [format!("/{}", case.name)]});
+        must("/services/load/routes", route)?;
+        for (plugin, config) in case.plugins.iter().filter(|(name, _)| *name != "plain") {
+            let row = json!({"name": plugin, "config": config});
+            must(&format!("/routes/{}/plugins", case.name), row)?;
+        }
+    }
+    Ok(())
+}
+
+fn report(cases: &[Case], rounds: &[Vec<Round>], findings: &mut Findings) {
+    let of = |at: usize, field: fn(&Round) -> f64| -> Vec<f64> {
+        rounds[at].iter().map(field).collect()
+    };
+    for (at, case) in cases.iter().enumerate() {
+        let base = if let Judged::Behind(other) = case.judged { other } else { 0 };
+        let road = stats::difference(&of(at, |r| r.road_us), &of(base, |r| r.road_us));
+        let whole = stats::difference(&of(at, |r| r.whole_us), &of(base, |r| r.whole_us));
+        let share = stats::ratio(&of(at, |r| r.road_us), &of(base, |r| r.road_us));
+        let failures: u64 = rounds[at].iter().map(|round| round.failures).sum();
+        let words = format!(
+            "{:26} {:6.2} us a request; road {:+.2} [{:+.2}, {:+.2}] us, x{:.2} [{:.2}, {:.2}]; \
+             whole {:+.2} us; {failures} failed",
+            case.name,
+            stats::median(&of(at, |r| r.road_us)),
+            road.mean,
+            road.low,
+            road.high,
+            share.mean,
+            share.low,
+            share.high,
+            whole.mean
+        );
+        match case.judged {
+            _ if failures > 0 => findings.judge(false, &words),
+            Judged::No => findings.note(&words),
+            Judged::Auth | Judged::Behind(_) => findings.judge(road.mean <= AUTH_US_MAX, &words),
+            Judged::Hit => findings.judge(share.mean <= HIT_MAX, &words),
+        }
+    }
+}
