@@ -7,10 +7,14 @@ mod adopt;
 mod allocations;
 mod cache;
 mod crash;
+mod database;
+mod disk;
 mod idle;
 mod live;
 mod losses;
 mod million;
+mod nodes;
+mod office;
 mod outage;
 mod plugins;
 mod rate;
@@ -63,9 +67,13 @@ const EXPERIMENTS: &[Experiment] = &[
     ("live", "an Admin write is live at once and disturbs nobody", live::run),
     ("idle", "what an idle connection costs in memory", idle::run),
     ("allocations", "calls of the allocator per request", allocations::run),
-    ("million", "a start on Postgres with a million credentials", million::run),
     ("plugins", "what each plugin costs on the road", plugins::run),
     ("cache", "a gigabyte of cacheable answers stays within the bound", cache::run),
+    ("million", "a start with a million consumers and their keys, on SQLite", million::sqlite),
+    ("million-postgres", "the same on Postgres", million::postgres),
+    ("postgres", "no trouble with the database costs a request or a write", database::run),
+    ("nodes", "what one node writes is live on the others", nodes::run),
+    ("office", "a busy Admin API does not disturb the road", office::run),
     ("adopt", "a large configuration changes without a pause", adopt::run),
 ];
 
