@@ -147,7 +147,7 @@ fn rules_benches(bench: &mut Criterion) {
         body: &[],
         status: None,
     };
-    let traces = Traces { request: headers, response: None, consumer: [None; 3] };
+    let traces = Traces { request: headers, response: None, consumer: [None; 3], tokens: true };
     let mut searches = Searches::default();
     let mut group = bench.benchmark_group("rules");
     group.bench_function("identify by a token", |bencher| {

@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Rows whose settings and lane are remembered; then all are looked up again.
-const RESOLVED_MAX: usize = 65_536;
+pub(crate) const RESOLVED_MAX: usize = 65_536;
 /// How often a full queue is spoken of, in milliseconds.
 const COMPLAINT_MS: u64 = 1_000;
 

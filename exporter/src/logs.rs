@@ -35,7 +35,7 @@ pub(crate) use record::LogRecord;
 
 use crate::batch::TICK_MS;
 use crate::drain::DestinationState;
-use crate::intake::Tally;
+use crate::intake::{RESOLVED_MAX, Tally};
 use crate::losses::{Entries, Ledger, Loss};
 use crate::registry::SETTINGS_MAX;
 use crate::sinks::LogSink;
@@ -68,9 +68,11 @@ pub(crate) struct LogBook {
 #[derive(Default)]
 struct Known {
     settings: HashMap<RowKey, Arc<LogSettings>>,
-    order: VecDeque<RowKey>,
-    /// The rows that are configured now, and how many of them want each destination.
-    live: HashMap<Uuid, LogDestination>,
+    /// The version in force of each row: never forgotten.
+    live: HashMap<Uuid, RowKey>,
+    /// Those of before, oldest first: open exchanges may still report under them.
+    old: VecDeque<RowKey>,
+    /// How many rows in force want each destination.
     wanted: HashMap<LogDestination, usize>,
 }
 
@@ -79,16 +81,10 @@ impl LogBook {
     pub(crate) fn add(&self, row: RowKey, settings: &Arc<LogSettings>) {
         let mut known = self.lock();
         known.forget(row.id);
-        known.live.insert(row.id, settings.destination.clone());
+        known.old.retain(|old| *old != row);
+        known.live.insert(row.id, row);
         *known.wanted.entry(settings.destination.clone()).or_default() += 1;
-        if known.settings.insert(row, Arc::clone(settings)).is_none() {
-            known.order.push_back(row);
-        }
-        while known.order.len() > SETTINGS_MAX
-            && let Some(oldest) = known.order.pop_front()
-        {
-            known.settings.remove(&oldest);
-        }
+        known.settings.insert(row, Arc::clone(settings));
     }
 
     /// A row is gone; open exchanges may still report under it.
@@ -111,12 +107,20 @@ impl LogBook {
 
 impl Known {
     fn forget(&mut self, row_id: Uuid) {
-        let Some(destination) = self.live.remove(&row_id) else { return };
-        if let Some(rows) = self.wanted.get_mut(&destination) {
+        let Some(row) = self.live.remove(&row_id) else { return };
+        if let Some(settings) = self.settings.get(&row)
+            && let Some(rows) = self.wanted.get_mut(&settings.destination)
+        {
             *rows -= 1;
             if *rows == 0 {
-                self.wanted.remove(&destination);
+                self.wanted.remove(&settings.destination);
             }
+        }
+        self.old.push_back(row);
+        while self.old.len() > SETTINGS_MAX
+            && let Some(oldest) = self.old.pop_front()
+        {
+            self.settings.remove(&oldest);
         }
     }
 }
@@ -234,7 +238,7 @@ impl Logs {
             return Some(Arc::clone(settings));
         }
         let settings = self.book.settings(row)?;
-        if self.known.len() >= SETTINGS_MAX {
+        if self.known.len() >= RESOLVED_MAX {
             self.known.clear();
         }
         self.known.insert(row, Arc::clone(&settings));
@@ -333,4 +337,40 @@ fn book(entries: &mut Entries, settled: Settled) {
     entries.dropped.add(Loss::Refused, settled.refused);
     entries.dropped.add(Loss::Expired, settled.expired);
     entries.queued -= settled.delivered + settled.refused + settled.expired;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn settings_in_force_are_never_forgotten() {
+        let book = LogBook::default();
+        let settings = |number: usize| {
+            let way = Way::Local(PathBuf::from(format!("/{}", number % 7)));
+            let destination = LogDestination { plugin: "syslog", way, terms: Terms::PROMPT };
+            Arc::new(LogSettings { destination, form: Form::Document, fields: Vec::new() })
+        };
+        let row = |number: usize, version| RowKey { id: Uuid::from_u128(number as u128), version };
+        let rows = 3 * SETTINGS_MAX;
+        for number in 0..rows {
+            book.add(row(number, 1), &settings(number));
+        }
+        for number in 0..rows {
+            assert!(book.settings(row(number, 1)).is_some(), "row {number}");
+        }
+        // One row that changes often costs no other row its settings.
+        for version in 2..2 * SETTINGS_MAX as u64 {
+            book.add(row(0, version), &settings(0));
+        }
+        assert!(book.settings(row(0, 1)).is_none() && book.settings(row(1, 1)).is_some());
+        let destination = settings(0).destination.clone();
+        assert!(book.is_live(&destination));
+        for number in 0..rows {
+            book.forget(row(number, 1).id);
+        }
+        assert!(!book.is_live(&destination));
+        assert_eq!(book.lock().settings.len(), SETTINGS_MAX, "what is gone, only for a while");
+    }
 }

@@ -62,7 +62,7 @@ pub fn ping(application: &Application, files: &[PathBuf], wall_us: u64) -> Vec<F
             return findings;
         }
     }
-    let agent = agent(&Trust::load(files), STEP_MS, 1);
+    let agent = agent(&Trust::load(files), STEP_MS, 1, STEP_MS);
     let url = format!("{}/v1/config", application.endpoint);
     match agent.get(&url).header("X-Moesif-Application-Id", &application.id).call() {
         Ok(mut answer) => findings.extend(judge(&mut answer, application, wall_us)),
@@ -194,7 +194,7 @@ pub(crate) fn seconds_of(date: &str) -> Option<u64> {
 /// # Errors
 /// The Admin API cannot be reached, or does not answer as one.
 pub fn applications(admin: &str) -> Result<Vec<Application>, String> {
-    let agent = agent(&Trust::load(&[] as &[PathBuf]), STEP_MS, 1);
+    let agent = agent(&Trust::load(&[] as &[PathBuf]), STEP_MS, 1, STEP_MS);
     let mut found = Vec::new();
     let mut next = Some("/plugins?size=1000".to_owned());
     // A page leads to the next; far more pages than anybody has plugins.

@@ -156,7 +156,7 @@ impl Fetching {
     pub(crate) fn add(self: &Arc<Self>, row: Uuid, settings: &Settings) {
         let target = settings.target();
         let lane = target.lane();
-        let agent = agent(&self.trust, settings.connect_timeout_ms, 1);
+        let agent = agent(&self.trust, settings.connect_timeout_ms, 1, settings.keepalive_ms);
         let mut state = self.lock();
         let before = state.rows.insert(row, lane);
         let known = state.entries.contains_key(&lane);

@@ -16,6 +16,8 @@ use exporter::event::{RECORD_VERSION, RowRef};
 use runtime::ring::{self, Next};
 use serde_json::json;
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 use traffic::{Traffic, configure};
@@ -112,4 +114,82 @@ fn events_a_second() {
     measure("small, into the journal", "http://127.0.0.1:9", 300_000, small, false);
     measure("4 KiB body, into the journal", "http://127.0.0.1:9", 60_000, &large, false);
     measure("small, delivered", &collector.url, 100_000, small, true);
+}
+
+/// Takes batches and says so after a while; looks at nothing.
+fn slow_collector(late: Duration) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            thread::spawn(move || answer_late(stream.unwrap(), late));
+        }
+    });
+    url
+}
+
+fn answer_late(stream: TcpStream, late: Duration) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut stream = stream;
+    let mut body = Vec::new();
+    loop {
+        let (mut line, mut length) = (String::new(), 0);
+        while line != "\r\n" {
+            line.clear();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        body.resize(length, 0);
+        if reader.read_exact(&mut body).is_err() {
+            return;
+        }
+        thread::sleep(late);
+        if stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").is_err() {
+            return;
+        }
+    }
+}
+
+/// With every setting at its default, 20,000 events a second leave at a round trip of 100 ms.
+#[test]
+#[ignore = "a measurement"]
+fn twenty_thousand_a_second_over_a_long_way() {
+    const PER_MS: u64 = 20;
+    const SECONDS: u64 = 20;
+    let prefix = tempfile::tempdir().unwrap();
+    let exporter = exporter::start(&ExporterPlan::new(prefix.path().to_owned(), 1)).unwrap();
+    let url = slow_collector(Duration::from_millis(100));
+    let row = configure(&exporter, 1, &json!({"api_endpoint": url}));
+    let mut producer = exporter.producer(0).unwrap();
+    let mut traffic = Traffic::new(row, 0);
+    let (begun, mut sent, mut most) = (Instant::now(), 0, 0);
+    let mut halfway = None;
+    while begun.elapsed() < Duration::from_secs(SECONDS) {
+        let due = begun.elapsed().as_millis() as u64 * PER_MS;
+        while sent < due && traffic.commit(&mut producer, "{\"ok\":true}").is_some() {
+            sent += 1;
+        }
+        let sums = exporter.sums();
+        most = most.max(sums.queued);
+        if halfway.is_none() && begun.elapsed() > Duration::from_secs(SECONDS / 2) {
+            halfway = Some((begun.elapsed(), sums.delivered));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    let (sums, ended) = (exporter.sums(), begun.elapsed());
+    let (half, delivered) = halfway.unwrap();
+    println!(
+        "{sent} events in {ended:?}: {:.0} a second left in the second half; at most {most} waited, \
+         {} wait at the end, {} dropped; {} posts outside of the budget",
+        (sums.delivered - delivered) as f64 / (ended - half).as_secs_f64(),
+        sums.queued,
+        sums.dropped.total(),
+        exporter.applications()[0].budget_overruns
+    );
+    assert_eq!(sums.dropped.total(), 0);
+    exporter.stop(0);
 }

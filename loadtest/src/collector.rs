@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::Value;
@@ -82,9 +82,17 @@ pub struct Books {
     pub numbers: HashMap<u64, Vec<String>>,
     /// Events without a transaction id.
     pub nameless: u64,
+    /// Events that began between half an hour and two hours before they were taken.
+    pub behind: u64,
+    /// When each POST of a batch was read, in whatever way it was answered then: milliseconds since
+    /// the collector began, the first [`STARTS_MAX`].
+    pub starts_ms: Vec<f64>,
     /// The last event taken.
     pub last: Value,
 }
+
+/// Posts whose times are kept.
+const STARTS_MAX: usize = 1_000_000;
 
 /// A running collector. Its threads end with the process.
 #[derive(Debug, Clone)]
@@ -93,6 +101,7 @@ pub struct Collector {
     books: Arc<Mutex<Books>>,
     manner: Arc<Mutex<Manner>>,
     says: Arc<Mutex<Says>>,
+    begun: Instant,
 }
 
 impl Collector {
@@ -107,6 +116,7 @@ impl Collector {
             books: Arc::default(),
             manner: Arc::default(),
             says: Arc::default(),
+            begun: Instant::now(),
         };
         let own = collector.clone();
         thread::Builder::new()
@@ -205,6 +215,8 @@ impl Collector {
     /// The status of one batch; none if it gets no answer.
     fn batch(&self, body: &[u8], depth: Depth) -> Option<String> {
         let manner = self.manner();
+        let start_ms = self.begun.elapsed().as_secs_f64() * 1e3;
+        self.books().starts(start_ms);
         match manner {
             Manner::Takes | Manner::Late(_) | Manner::Cuts => self.books().take(body, depth),
             Manner::Refuses(_) | Manner::Frozen | Manner::Gone => self.books().refused += 1,
@@ -229,6 +241,12 @@ impl Collector {
 }
 
 impl Books {
+    fn starts(&mut self, start_ms: f64) {
+        if self.starts_ms.len() < STARTS_MAX {
+            self.starts_ms.push(start_ms);
+        }
+    }
+
     /// Books one batch.
     fn take(&mut self, body: &[u8], depth: Depth) {
         self.batches += 1;
@@ -242,6 +260,8 @@ impl Books {
         };
         for event in events {
             self.events += 1;
+            let time = event["request"]["time"].as_str().unwrap_or_default();
+            self.behind += u64::from(is_behind(time));
             let Some(id) = event["transaction_id"].as_str().map(str::to_owned) else {
                 self.nameless += 1;
                 continue;
@@ -257,6 +277,15 @@ impl Books {
             self.last = event;
         }
     }
+}
+
+/// Whether a time of today or yesterday (UTC) is between half an hour and two hours ago.
+fn is_behind(time: &str) -> bool {
+    let digits = |at: usize| time.get(at..at + 2).and_then(|text| text.parse::<u64>().ok());
+    let (Some(hour), Some(minute)) = (digits(11), digits(14)) else { return false };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let ago = (now.as_secs() / 60 + 1_440 - (hour * 60 + minute) % 1_440) % 1_440;
+    (30..120).contains(&ago)
 }
 
 /// The number in `…?n=<number>`.

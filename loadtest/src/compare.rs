@@ -33,13 +33,16 @@ pub struct Options {
     pub body_bytes: usize,
     /// Requests a second of the scenario with a fixed rate.
     pub rate: f64,
-    /// Which scenarios: `plain`, `plugins`, `rate`.
+    /// Which scenarios: `plain`, `plugins`, `rate`; `moesif` and `moesif-rate` are a gateway with
+    /// that plugin alone beside itself without it, in a closed loop and at the fixed rate.
     pub scenarios: Vec<String>,
     /// The gateway's CPU.
     pub road_cpu: usize,
     /// The CPU of clients, upstream, collector and the gateway's other threads.
     pub load_cpu: usize,
 }
+
+const SCENARIOS: [&str; 5] = ["plain", "plugins", "rate", "moesif", "moesif-rate"];
 
 /// A way through a server.
 struct Target<'s> {
@@ -88,7 +91,8 @@ pub fn run(options: &Options) -> Result<(), Fault> {
     );
     for scenario in &options.scenarios {
         let mut targets = targets(scenario, &servers)?;
-        let pace = if scenario == "rate" { Pace::Rate(options.rate) } else { Pace::Closed };
+        let fixed = matches!(scenario.as_str(), "rate" | "moesif-rate");
+        let pace = if fixed { Pace::Rate(options.rate) } else { Pace::Closed };
         for round in 0..options.rounds {
             for step in 0..targets.len() {
                 let index = (round + step) % targets.len();
@@ -99,7 +103,9 @@ pub fn run(options: &Options) -> Result<(), Fault> {
                 target.rounds.push(measured);
             }
         }
-        report(scenario, &targets);
+        // With and without the plugin on one gateway; otherwise all beside the first.
+        let beside = if scenario.starts_with("moesif") { 2 } else { targets.len() };
+        targets.chunks(beside.max(1)).for_each(|targets| report(scenario, targets));
     }
     let events = collector.books().events;
     println!("the collector took {events} events");
@@ -125,6 +131,7 @@ fn start_all(
                 let mut admin = server.admin()?;
                 scene::plain(&mut admin, upstream)?;
                 scene::guarded(&mut admin, &collector.url())?;
+                scene::reported(&mut admin, &collector.url())?;
                 server.move_office(&[options.load_cpu]);
                 servers.push(server);
             }
@@ -149,7 +156,13 @@ fn targets<'s>(scenario: &str, servers: &'s [Server]) -> Result<Vec<Target<'s>>,
         });
     };
     let key = format!("apikey: {}\r\n", scene::KEY);
-    for server in servers {
+    for server in servers.iter().filter(|server| server.admin.is_some()) {
+        if scenario.starts_with("moesif") {
+            add(server, "", "/load/", "");
+            add(server, " + moesif", "/reported/", "");
+        }
+    }
+    for server in servers.iter().filter(|_| !scenario.starts_with("moesif")) {
         let plain = server.admin.is_none() || scenario != "plugins";
         if plain {
             add(server, "", "/load/", "");
@@ -158,8 +171,9 @@ fn targets<'s>(scenario: &str, servers: &'s [Server]) -> Result<Vec<Target<'s>>,
             add(server, " + 3 plugins", "/guarded/", &key);
         }
     }
-    if !["plain", "plugins", "rate"].contains(&scenario) {
-        return Err(format!("there is no scenario {scenario}: plain, plugins, rate").into());
+    if !SCENARIOS.contains(&scenario) {
+        let known = SCENARIOS.join(", ");
+        return Err(format!("there is no scenario {scenario}: {known}").into());
     }
     Ok(targets)
 }

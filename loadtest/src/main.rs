@@ -25,7 +25,7 @@ loadtest: drives any gateway with the same load
       stands in Moesif's place; the files are read again every second, with new tags
   loadtest compare [--tollgate PROGRAM] [--drivers epoll,io_uring] [--rounds 10] [--visit-ms 3000]
                    [--connections 64] [--bytes 1024] [--rate 4000]
-                   [--scenarios plain,plugins,rate] [--road-cpu 1] [--load-cpu 0]
+                   [--scenarios plain,plugins,rate,moesif,moesif-rate] [--road-cpu 1] [--load-cpu 0]
       Tollgate beside nginx in interleaved rounds; without --tollgate nginx beside itself
   loadtest prove --tollgate PROGRAM [--drivers epoll,io_uring]
                  [--only crash,outage,losses,rate,live,idle,allocations,plugins,cache,adopt]
@@ -245,7 +245,7 @@ fn compare_options(mut line: Parser) -> Result<compare::Options, Fault> {
         connections: 64,
         body_bytes: 1_024,
         rate: 4_000.0,
-        scenarios: list("plain,plugins,rate"),
+        scenarios: list("plain,plugins,rate,moesif,moesif-rate"),
         road_cpu: 1,
         load_cpu: 0,
     };
@@ -265,7 +265,7 @@ fn compare_options(mut line: Parser) -> Result<compare::Options, Fault> {
         }
     }
     if options.tollgate.is_none() {
-        options.scenarios.retain(|name| name != "plugins");
+        options.scenarios.retain(|name| matches!(name.as_str(), "plain" | "rate"));
     }
     Ok(options)
 }

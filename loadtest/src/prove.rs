@@ -145,10 +145,21 @@ struct Stage {
 impl Stage {
     /// An upstream, a collector and a Tollgate with an empty store on `cores` cores.
     fn open(options: &Options, driver: &str, cores: usize, depth: Depth) -> Result<Self, Fault> {
+        Self::open_with(options, driver, cores, depth, &[])
+    }
+
+    /// The same with further settings of the gateway.
+    fn open_with(
+        options: &Options,
+        driver: &str,
+        cores: usize,
+        depth: Depth,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Fault> {
         let engine = Engine::new("127.0.0.1:0".parse()?, 1_024)?;
         let collector = Collector::start("127.0.0.1:0".parse()?, depth)?;
         let place = Place { cores, cpus: cpu::allowed()? };
-        let server = Server::tollgate(&options.tollgate, driver, &place, &[])?;
+        let server = Server::tollgate(&options.tollgate, driver, &place, settings)?;
         let admin = server.admin()?;
         Ok(Self { engine, collector, server, admin })
     }

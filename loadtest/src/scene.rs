@@ -46,6 +46,16 @@ pub fn guarded_alone(admin: &mut Admin) -> Result<(), Fault> {
     plugin(admin, "guarded", "key-auth", &json!({}))
 }
 
+/// Makes route `reported` for `/reported` with moesif alone.
+///
+/// # Errors
+/// The Admin API's.
+pub fn reported(admin: &mut Admin, collector: &str) -> Result<(), Fault> {
+    let route = json!({"name": "reported", "paths": ["/reported"]});
+    admin.must("POST", "/services/load/routes", &route)?;
+    moesif(admin, "reported", collector)
+}
+
 /// Makes a rate limit with the exact local policy on a route.
 ///
 /// # Errors

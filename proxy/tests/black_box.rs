@@ -41,6 +41,8 @@ mod limits;
 mod logs;
 #[path = "black_box/moesif.rs"]
 mod moesif;
+#[path = "black_box/moesif_pairs.rs"]
+mod moesif_pairs;
 #[path = "black_box/naming.rs"]
 mod naming;
 #[path = "black_box/not_built.rs"]

@@ -10,9 +10,12 @@
 mod gateway;
 #[path = "black_box/http.rs"]
 mod http;
+#[path = "../../exporter/tests/common/python.rs"]
+mod python_environment;
 
+use python_environment::{environment, told};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::LazyLock;
 
 /// Pinned, so that a new release breaks nobody's build.
@@ -21,34 +24,8 @@ const PACKAGES: [&str; 4] =
 
 /// The interpreter of the environment.
 fn python() -> PathBuf {
-    static MADE: LazyLock<PathBuf> = LazyLock::new(environment);
+    static MADE: LazyLock<PathBuf> = LazyLock::new(|| environment("python-interop", &PACKAGES));
     MADE.clone()
-}
-
-/// Makes the environment where it is not there.
-fn environment() -> PathBuf {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-interop");
-    let program = place.join("bin/python");
-    let whole = place.join(PACKAGES.join("+"));
-    if !whole.exists() {
-        let made = Command::new("python3").args(["-m", "venv"]).arg(&place).output();
-        told("python3 -m venv (install python3 and python3-venv)", made);
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-        let installed = Command::new(&program).args(pip).args(PACKAGES).output();
-        told("pip install (PyPI must be within reach)", installed);
-        std::fs::write(&whole, "").unwrap();
-    }
-    program
-}
-
-/// What a program said; panics with it where the program failed.
-#[track_caller]
-fn told(what: &str, ran: std::io::Result<Output>) -> String {
-    let output = ran.unwrap_or_else(|error| panic!("{what}: {error}"));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{what}: {}\n{out}{err}", output.status);
-    out
 }
 
 #[test]

@@ -12,8 +12,12 @@ use base64::engine::general_purpose::STANDARD;
 
 /// What a body needs to know of its message.
 pub struct Message<'a> {
-    /// The message's header lines, unmasked: a masked content type must not disable body masks.
+    /// The message's header lines, unmasked.
     pub lines: LineBytes<'a>,
+    /// Header names (in lower case) that the event does not show. A body is then read as if they
+    /// were not there, as the original does, unless keys have to be masked: a masked content type
+    /// must not let a secret through.
+    pub masked_lines: &'a [String],
     /// Keys that must go.
     pub masks: &'a [String],
     /// Report compressed bodies as they are.
@@ -22,6 +26,14 @@ pub struct Message<'a> {
     pub inflated_bytes_max: usize,
     /// Longest text of the body in the event; a longer body is cut and says so at its end.
     pub written_bytes_max: usize,
+}
+
+impl<'a> Message<'a> {
+    /// The first line of this name (in lower case) that counts.
+    fn line(&self, name: &str) -> Option<&'a [u8]> {
+        let hidden = self.masks.is_empty() && self.masked_lines.iter().any(|mask| mask == name);
+        if hidden { None } else { self.lines.get(name.as_bytes()) }
+    }
 }
 
 /// What became of a body.
@@ -60,7 +72,7 @@ enum Sort {
 }
 
 fn push_captured(out: &mut Vec<u8>, body: &[u8], message: &Message<'_>) -> Written {
-    let coding = message.lines.get(b"content-encoding").map(<[u8]>::trim_ascii);
+    let coding = message.line("content-encoding").map(<[u8]>::trim_ascii);
     let coding = coding.filter(|coding| !coding.is_empty() && !named(coding, b"identity"));
     let inflated = match coding {
         Some(_) if message.keep_compressed => None,
@@ -68,7 +80,11 @@ fn push_captured(out: &mut Vec<u8>, body: &[u8], message: &Message<'_>) -> Writt
         None => None,
     };
     if coding.is_some() && inflated.is_none() {
-        return push_unread(out, body, message);
+        // A declared coding that is not there: JSON is known by its looks, as in the original.
+        return match sort(body, false, message) {
+            Sort::Json => push_json(out, body, message),
+            Sort::Form | Sort::Bytes => push_unread(out, body, message),
+        };
     }
     let text = inflated.as_deref().unwrap_or(body);
     match sort(text, inflated.is_some(), message) {
@@ -89,7 +105,7 @@ fn push_captured(out: &mut Vec<u8>, body: &[u8], message: &Message<'_>) -> Writt
 /// JSON by its declared type; by its look after inflating (as the original does) and wherever
 /// masks are set, because a wrong content type must not let a secret through.
 fn sort(text: &[u8], inflated: bool, message: &Message<'_>) -> Sort {
-    let kind = message.lines.get(b"content-type").unwrap_or_default();
+    let kind = message.line("content-type").unwrap_or_default();
     let declared = contains(kind, b"json");
     if (declared || inflated || !message.masks.is_empty()) && json::opens(text) {
         return Sort::Json;
@@ -188,6 +204,7 @@ mod tests {
         let masks: Vec<String> = masks.iter().map(|&mask| mask.to_owned()).collect();
         let message = Message {
             lines: lines.view(),
+            masked_lines: &[],
             masks: &masks,
             keep_compressed: false,
             inflated_bytes_max: 100_000,
@@ -258,7 +275,9 @@ mod tests {
         check(&[], br#"{"k":2,"a":1}"#, &["k"], masked, false);
         check(&[JSON], br#"{"k":2,"a":"#, &["k"], EMPTY, true);
         check(&[JSON, ("Content-Encoding", "gzip")], b"no gzip", &["k"], EMPTY, true);
-        check(&[JSON, ("Content-Encoding", "secret")], br#"{"k":2}"#, &["k"], EMPTY, true);
+        check(&[JSON, ("Content-Encoding", "secret")], b"k=2", &["k"], EMPTY, true);
+        let plain = ("Content-Encoding", "gzip");
+        check(&[JSON, plain], br#"{"k":2,"a":1}"#, &["k"], masked, false);
         let form = ("Content-Type", "application/x-www-form-urlencoded");
         check(&[form], b"k=2&a=1", &["k"], r#","body":"YT0x","transfer_encoding":"base64""#, false);
     }
@@ -269,6 +288,7 @@ mod tests {
         let masks = ["pin".to_owned()];
         let message = Message {
             lines: lines.view(),
+            masked_lines: &[],
             masks: &masks,
             keep_compressed: false,
             inflated_bytes_max: 100_000,

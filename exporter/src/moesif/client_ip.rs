@@ -20,33 +20,39 @@ const HEADERS: [&str; 10] = [
     "forwarded",
 ];
 
-/// The first valid address that a header names, else `None`. Repeated headers are ignored, as the
-/// original does: nobody can say which line is right.
-pub fn client_ip(lines: &Headers<'_>) -> Option<IpAddr> {
-    HEADERS.iter().find_map(|name| {
+/// The first valid address that a header names, as it is written there, else `None`. Repeated
+/// headers are ignored, as the original does: nobody can say which line is right. So are the
+/// headers in `masks` (in lower case): an address that must not leave in its header must not leave
+/// beside it.
+pub fn client_ip<'a>(lines: &Headers<'a>, masks: &[String]) -> Option<&'a str> {
+    HEADERS.iter().filter(|name| !masks.iter().any(|mask| mask == **name)).find_map(|name| {
         let value = std::str::from_utf8(lines.only(name.as_bytes())?).ok()?;
         match *name {
             "x-forwarded-for" => value.split(',').find_map(address),
             "forwarded" => address(value).or_else(|| forwarded(value)),
-            _ => value.trim().parse().ok(),
+            _ => valid(value.trim()),
         }
     })
 }
 
+fn valid(text: &str) -> Option<&str> {
+    text.parse::<IpAddr>().is_ok().then_some(text)
+}
+
 /// One address, perhaps in brackets, perhaps with a port.
-fn address(text: &str) -> Option<IpAddr> {
+fn address(text: &str) -> Option<&str> {
     let text = text.trim().trim_matches('"');
-    if let Ok(ip) = text.parse() {
+    if let Some(ip) = valid(text) {
         return Some(ip);
     }
     if let Some(bracketed) = text.strip_prefix('[') {
-        return bracketed.split(']').next()?.parse().ok();
+        return valid(bracketed.split(']').next()?);
     }
-    text.rsplit_once(':')?.0.parse().ok()
+    valid(text.rsplit_once(':')?.0)
 }
 
 /// The first `for=` that is an address (RFC 7239).
-fn forwarded(value: &str) -> Option<IpAddr> {
+fn forwarded(value: &str) -> Option<&str> {
     value.split([',', ';']).find_map(|part| {
         let (name, node) = part.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then(|| address(node)).flatten()
@@ -61,8 +67,8 @@ mod tests {
     #[track_caller]
     fn check(headers: &[(&str, &str)], expected: Option<&str>) {
         let bytes = lines_of(headers);
-        let found = client_ip(&Headers::Kept(bytes.view()));
-        assert_eq!(found, expected.map(|ip| ip.parse().unwrap()), "{headers:?}");
+        let found = client_ip(&Headers::Kept(bytes.view()), &["cf-connecting-ip".to_owned()]);
+        assert_eq!(found, expected, "{headers:?}");
     }
 
     #[test]
@@ -79,5 +85,7 @@ mod tests {
         check(&[("Forwarded", "proto=https;for=\"[2001:db8::2]:1\"")], Some("2001:db8::2"));
         check(&[("X-Real-IP", "10.0.0.1"), ("x-real-ip", "10.0.0.2")], None);
         check(&[("X-Forwarded-For", "unknown, _hidden")], None);
+        check(&[("X-Forwarded-For", "2001:DB8:0:0:0:0:0:1")], Some("2001:DB8:0:0:0:0:0:1"));
+        check(&[("CF-Connecting-IP", "10.0.0.1"), ("X-Real-IP", "10.0.0.2")], Some("10.0.0.2"));
     }
 }

@@ -115,9 +115,11 @@ impl Asked<'_> {
             Field::Verb => Some(Cow::Borrowed(self.verb)),
             Field::Route => Some(Cow::Borrowed(path(self.target))),
             Field::Ip => {
-                let named = self.client_ip_headers_trusted.then(|| client_ip(&self.headers));
-                let ip = named.flatten().unwrap_or(self.client_ip);
-                Some(Cow::Owned(ip.to_string().into_bytes()))
+                let named = self.client_ip_headers_trusted.then(|| client_ip(&self.headers, &[]));
+                Some(match named.flatten() {
+                    Some(ip) => Cow::Borrowed(ip.as_bytes()),
+                    None => Cow::Owned(self.client_ip.to_string().into_bytes()),
+                })
             }
             Field::Status => Some(Cow::Owned(self.status?.to_string().into_bytes())),
             Field::Header(name) => self.headers.first(name.as_bytes()).map(Cow::Borrowed),

@@ -107,11 +107,16 @@ fn push_request(
     if record.access_ran {
         push_member(out, "api_version", settings.api_version.as_deref().map(str::as_bytes));
     }
+    let masked = &settings.masks.request_headers;
     let trusted = record.client_ip_headers_trusted;
-    let named = trusted.then(|| client_ip(&Headers::Kept(record.request_lines))).flatten();
-    push(out, format_args!(",\"ip_address\":\"{}\"", named.unwrap_or(record.client_ip)));
+    let named = trusted.then(|| client_ip(&Headers::Kept(record.request_lines), masked)).flatten();
+    match named {
+        Some(ip) => push(out, format_args!(",\"ip_address\":\"{ip}\"")),
+        None => push(out, format_args!(",\"ip_address\":\"{}\"", record.client_ip)),
+    }
     let message = Message {
         lines: record.request_lines,
+        masked_lines: masked,
         masks: &settings.masks.request_body,
         keep_compressed: settings.disable_gzip_payload_decompression,
         inflated_bytes_max: settings.request_body_bytes_max as usize,
@@ -135,24 +140,32 @@ fn push_response(
     push_headers(out, &record.response_lines, &settings.masks.response_headers, pid);
     let message = Message {
         lines: record.response_lines,
+        masked_lines: &settings.masks.response_headers,
         masks: &settings.masks.response_body,
         keep_compressed: settings.disable_gzip_payload_decompression,
         inflated_bytes_max: settings.response_body_bytes_max as usize,
         written_bytes_max: bodies.written_bytes_max(),
     };
     let (state, bytes) = record.response_body;
+    // A response without a byte is an empty body, as in the original; a request is not.
+    let state = match state {
+        BodyState::Captured if bytes.is_empty() => BodyState::None,
+        state => state,
+    };
     let written = body::push_body(out, bodies.state(state), bytes, &message);
     u64::from(written == Written::LeftOut)
 }
 
-/// What the client asked for, with the port it reached.
+/// What the client asked for, with the port it reached. The host is as nginx knows it: in lower
+/// case, without a dot at its end.
 fn uri(record: &Record<'_>, settings: &Settings) -> Vec<u8> {
     let mut uri = Vec::with_capacity(record.host.len() + record.target.len() + 16);
     uri.extend_from_slice(match record.scheme {
         Scheme::Http => b"http://",
         Scheme::Https => b"https://",
     });
-    uri.extend_from_slice(record.host);
+    let host = record.host.strip_suffix(b".").unwrap_or(record.host);
+    uri.extend(host.iter().map(u8::to_ascii_lowercase));
     push(&mut uri, format_args!(":{}", record.port));
     push_target(&mut uri, record.target, &settings.masks.request_query);
     uri

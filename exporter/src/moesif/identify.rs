@@ -42,6 +42,9 @@ pub struct Traces<'a> {
     pub response: Option<Headers<'a>>,
     /// The authenticated consumer's custom id, username and id.
     pub consumer: [Option<&'a [u8]>; 3],
+    /// Whether authorization headers say who it is. Not where another plugin has refused the
+    /// request before: then nobody has looked at the token, as in the original.
+    pub tokens: bool,
 }
 
 impl<'a> Traces<'a> {
@@ -51,6 +54,7 @@ impl<'a> Traces<'a> {
             request: Headers::Kept(record.request_lines),
             response: Some(Headers::Kept(record.response_lines)),
             consumer: [record.consumer_custom_id, record.consumer_username, record.consumer_id],
+            tokens: record.access_ran,
         }
     }
 }
@@ -64,7 +68,8 @@ pub fn identify(traces: &Traces<'_>, settings: &Settings) -> Identity {
         .map(<[u8]>::to_vec);
     let mut company = request.named(settings.company_id_header.as_deref()).map(<[u8]>::to_vec);
     let company_in_token = settings.authorization_company_id_field.is_some();
-    for name in &settings.authorization_header_names {
+    let names = settings.authorization_header_names.iter().filter(|_| traces.tokens);
+    for name in names {
         if user.is_some() && (company.is_some() || !company_in_token) {
             break;
         }
@@ -73,7 +78,14 @@ pub fn identify(traces: &Traces<'_>, settings: &Settings) -> Identity {
         user = user.or(user_id);
         company = company.or(company_id);
     }
-    let answered = |name: Option<&str>| traces.response?.named(name).map(<[u8]>::to_vec);
+    let masked = |name: &str| {
+        let dashed = name.replace('_', "-");
+        settings.masks.response_headers.iter().any(|mask| mask.eq_ignore_ascii_case(&dashed))
+    };
+    let answered = |name: Option<&str>| {
+        let name = name.filter(|name| !masked(name));
+        traces.response?.named(name).map(<[u8]>::to_vec)
+    };
     Identity {
         user_id: user.or_else(|| answered(settings.user_id_header.as_deref())),
         company_id: company.or_else(|| answered(settings.company_id_header.as_deref())),
@@ -98,11 +110,12 @@ fn from_token(value: &[u8], settings: &Settings) -> Identity {
     if let Some(basic) = after(b"basic ") {
         return Identity { user_id: basic_user(basic), company_id: None };
     }
-    let token = after(b"bearer ").unwrap_or(value.trim_ascii());
-    let mut parts = token.split(|byte| *byte == b'.');
-    let (first, second) = (parts.next().unwrap_or_default(), parts.next());
-    // A raw token without dots may be the payload itself.
-    let Some(claims) = decoded(second.unwrap_or(first)).and_then(|bytes| claims(&bytes)) else {
+    let bearer = after(b"bearer ");
+    let mut parts = bearer.unwrap_or(value.trim_ascii()).split(|byte| *byte == b'.');
+    // A raw token without dots may be the payload itself; a Bearer token without dots is opaque.
+    let first = parts.next().filter(|_| bearer.is_none());
+    let payload = parts.next().or(first).unwrap_or_default();
+    let Some(claims) = decoded(payload).and_then(|bytes| claims(&bytes)) else {
         return Identity::default();
     };
     let company_field = settings.authorization_company_id_field.as_deref();
@@ -140,13 +153,17 @@ fn claims(bytes: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
-/// A claim by its exact name, else by its name in lower case; texts and numbers as written.
+/// A claim by its exact name, else by its name in lower case; texts and numbers as written, but
+/// for a whole number's `.0`.
 fn claim(claims: &Map<String, Value>, field: &str) -> Option<Vec<u8>> {
     let lower = || claims.iter().find(|(name, _)| name.to_lowercase() == field);
     let value = claims.get(field).or_else(|| lower().map(|(_, value)| value))?;
     match value {
         Value::String(text) if !text.is_empty() => Some(text.as_bytes().to_vec()),
-        Value::Number(number) => Some(number.to_string().into_bytes()),
+        Value::Number(number) => {
+            let text = number.to_string();
+            Some(text.strip_suffix(".0").unwrap_or(&text).into())
+        }
         Value::Bool(flag) => Some(flag.to_string().into_bytes()),
         _ => None,
     }
@@ -176,6 +193,7 @@ mod tests {
         let (request, response) = (lines_of(headers), lines_of(answer));
         let bytes = record_of(&report());
         let mut record = Record::read(&bytes).unwrap();
+        record.access_ran = true;
         record.request_lines = request.view();
         record.response_lines = response.view();
         record.consumer_id = None;
@@ -220,6 +238,8 @@ mod tests {
         one("Bearer a.b.c", None);
         one(&bearer(&json!({"sub": "\u{fc}\u{3fe}\u{3ff}?>~"})), Some("\u{fc}\u{3fe}\u{3ff}?>~"));
         one(&bearer(&json!({"sub": 123_456_789_012_345_678_i64})), Some("123456789012345678"));
+        one(&bearer(&json!({"sub": 7.0})), Some("7"));
+        one(&format!("Bearer {}", URL_SAFE_NO_PAD.encode("{\"sub\":\"raw\"}")), None);
         one(&bearer(&json!({"sub": null})), None);
         one(&bearer(&json!({"sub": {"a": 1}})), None);
         one(&bearer(&json!({"SUB": true})), Some("true"));

@@ -23,6 +23,8 @@ pub struct Settings {
     pub connect_timeout_ms: u64,
     /// Milliseconds for connecting, sending and reading, each, of one POST.
     pub send_timeout_ms: u64,
+    /// Milliseconds that an idle connection is kept.
+    pub keepalive_ms: u64,
     /// `event.request.api_version`.
     pub api_version: Option<String>,
     /// No request bodies.
@@ -99,6 +101,7 @@ impl Settings {
                 .unwrap_or_else(|| "https://api.moesif.net".to_owned()),
             connect_timeout_ms: timeout("connect_timeout", 1_000),
             send_timeout_ms: timeout("send_timeout", 5_000),
+            keepalive_ms: number("keepalive", 5_000),
             api_version: text("api_version").or_else(|| Some("1.0".to_owned())),
             disable_capture_request_body: flag("disable_capture_request_body"),
             disable_capture_response_body: flag("disable_capture_response_body"),

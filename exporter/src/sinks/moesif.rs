@@ -25,8 +25,6 @@ pub const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// Idle connections that are kept: as many as may be in flight.
 const IDLE_CONNECTIONS_MAX: usize = crate::queue::FLIGHTS_MAX;
-/// How long an idle connection is kept, in milliseconds; Moesif's plugin keeps them ten minutes.
-const IDLE_MS_MAX: u64 = 60_000;
 
 /// Whom to trust when a destination shows its certificate.
 #[derive(Clone)]
@@ -58,8 +56,9 @@ impl Trust {
     }
 }
 
-/// A client with these time limits, for connecting, sending and reading, each.
-pub(crate) fn agent(trust: &Trust, limit_ms: u64, idle_max: usize) -> Agent {
+/// A client with these time limits, for connecting, sending and reading, each; it keeps at most
+/// `idle_max` idle connections, for `idle_ms`.
+pub(crate) fn agent(trust: &Trust, limit_ms: u64, idle_max: usize, idle_ms: u64) -> Agent {
     let limit = Some(Duration::from_millis(limit_ms));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = TlsConfig::builder()
@@ -78,7 +77,7 @@ pub(crate) fn agent(trust: &Trust, limit_ms: u64, idle_max: usize) -> Agent {
         .timeout_recv_body(limit)
         .max_idle_connections(idle_max)
         .max_idle_connections_per_host(idle_max)
-        .max_idle_age(Duration::from_millis(IDLE_MS_MAX))
+        .max_idle_age(Duration::from_millis(idle_ms))
         .tls_config(tls)
         .user_agent(USER_AGENT)
         .build();
@@ -115,7 +114,12 @@ impl Moesif {
             common.recents.forget(lane);
         }
         Self {
-            agent: agent(&common.trust, settings.send_timeout_ms, IDLE_CONNECTIONS_MAX),
+            agent: agent(
+                &common.trust,
+                settings.send_timeout_ms,
+                IDLE_CONNECTIONS_MAX,
+                settings.keepalive_ms,
+            ),
             lane,
             common: Arc::clone(common),
             debug: settings.debug,

@@ -137,6 +137,7 @@ impl Judge {
             request: Headers::Live(&exchange.request.fields),
             response,
             consumer: known.map(|id| id.map(str::as_bytes)),
+            tokens: exchange.reported_access,
         };
         identify(&traces, &self.settings)
     }
