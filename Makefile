@@ -56,7 +56,7 @@ fuzz-event:
 		-artifact_prefix=target/
 
 fuzz-codec:
-	cd runtime/fuzz && cargo build --release && for name in head response chunks fields; do \
+	cd runtime/fuzz && cargo build --release && for name in head response chunks fields proxy_protocol h2; do \
 		mkdir -p target/corpus/$$name && cargo run --release --bin $$name -- \
 			target/corpus/$$name seeds/$$name -dict=http.dict -max_len=1024 \
 			-max_total_time=$(FUZZ_S) -artifact_prefix=target/ || exit 1; done

@@ -243,13 +243,15 @@ async fn one(core: &Core, client: &mut Client, exchange: &mut Exchange, is_last:
     matches!(client, Client::H1(h1) if h1.persists())
 }
 
-/// Whether the connection begins with HTTP/2's preface; it is told by its first bytes.
+/// No HTTP/1 method begins with so much of HTTP/2's preface.
+const PREFACE_BYTES_TOLD: usize = 4;
+
+/// Whether the connection begins with HTTP/2's preface, which may come byte by byte.
 async fn speaks_h2(h1: &mut H1) -> bool {
-    match h1.first_bytes().await {
-        // No HTTP/1 method begins like this, so a part of the preface is enough.
-        Ok(bytes) => bytes.len() >= 4 && h2::preface(bytes) != h2::Preface::No,
-        Err(_) => false,
-    }
+    let told =
+        |bytes: &[u8]| bytes.len() >= PREFACE_BYTES_TOLD || h2::preface(bytes) == h2::Preface::No;
+    let first = h1.first_bytes(told).await;
+    first.is_ok_and(|bytes| told(bytes) && h2::preface(bytes) != h2::Preface::No)
 }
 
 /// Streams, side by side; each is one exchange on the same road.

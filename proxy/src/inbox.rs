@@ -81,6 +81,19 @@ impl Inbox {
         Ok(true)
     }
 
+    /// Reads once behind what is there; false at the end. Must be awaited as `fill`.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn grow(&mut self) -> io::Result<bool> {
+        let before = self.take_all();
+        let more = self.fill().await?;
+        if !before.is_empty() {
+            self.ready = Piece::from_vec([&*before, &*self.ready].concat());
+        }
+        Ok(more)
+    }
+
     /// Reads one message head with `parse`, which says how many bytes the head took, or `None`
     /// while it is incomplete. The usual head comes in one read and is not copied.
     ///

@@ -71,6 +71,9 @@ impl Office {
         self.tell_exporter(changes);
         self.show(&tables, changes);
         self.registry.apply(changes);
+        for (upstream, trust) in self.roadmap.checks(&tables, changes) {
+            self.registry.show_in_checks(upstream, trust);
+        }
         self.roadmap = self.roadmap.with(&tables, changes);
         let roadmap = self.roadmap.clone();
         let number = tables.number();

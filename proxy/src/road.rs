@@ -39,6 +39,13 @@ enum Source {
 }
 
 impl Source {
+    /// Returns what an upload kept for the report.
+    fn give_back(&mut self, exchange: &mut Exchange) {
+        if let Self::Upstream(answered) = self {
+            answered.give_back(exchange);
+        }
+    }
+
     /// The lines after the body.
     fn take_trailers(&mut self) -> Option<Fields> {
         match self {
@@ -213,6 +220,7 @@ async fn respond(
         ResponseBody::AsItComes => length,
         ResponseBody::OtherLength => Length::Unknown,
         ResponseBody::Dropped => {
+            source.give_back(exchange);
             source = Source::Made(Piece::empty(), side);
             Length::Known(0)
         }
@@ -225,6 +233,7 @@ async fn respond(
     }
     client.head(&exchange.request, &exchange.response, length);
     let relayed = relay(client, exchange, walk, &mut source).await;
+    source.give_back(exchange);
     // The report is in the ring before the client can see the end of the answer.
     let unsent = relayed.as_ref().map_or(0, |last| last.len());
     log(core, client, exchange, walk, unsent);

@@ -11,6 +11,7 @@ use store::snapshot::{Change, Tables};
 use store::value::Row;
 use uuid::Uuid;
 
+use crate::desk::checks::Trust;
 use crate::plan::{Plan, PluginTable, Slots};
 use crate::pool::Key;
 use crate::route::{RouteChange, RouteEntry, RouteSpec, Router};
@@ -182,6 +183,13 @@ impl Roadmap {
             plans_number: self.plans_number + u64::from(!plans_hold),
             tls: Arc::clone(&self.tls),
         }
+    }
+
+    /// What checks of Upstreams show from a change on, by the Upstream's id.
+    pub fn checks(&self, tables: &Tables, changes: &[Change]) -> Vec<(Uuid, Option<Arc<Trust>>)> {
+        let touched = UpstreamTls::checks_touched(tables, changes);
+        let shown = |row: Arc<Row>| (row.id(), self.tls.of_checks(&row, tables).map(Arc::new));
+        touched.into_iter().map(shown).collect()
     }
 
     /// The routes that changed, and those whose service was switched on or off.

@@ -17,6 +17,7 @@ use store::value::Row;
 use uuid::Uuid;
 
 use crate::certificates;
+use crate::desk::checks::Trust;
 
 /// TLS towards one service. Cheap to clone.
 #[derive(Clone)]
@@ -141,6 +142,43 @@ impl UpstreamTls {
         };
         let connectors = pair(verify, identity.as_ref())?;
         Ok(Tls { connectors, print: FixedState::default().hash_one(&print) })
+    }
+
+    /// What checks of an Upstream's peers show, and whom they believe; none where it has no client
+    /// certificate, so that what the settings say holds.
+    pub fn of_checks(&self, upstream: &Row, tables: &Tables) -> Option<Trust> {
+        let id = upstream.foreign("client_certificate")?;
+        let row = tables.get("certificates", id);
+        let Some(identity) = row.and_then(|row| certificates::read(row).into_iter().next()) else {
+            log::error!("checks of {} show no certificate: {id} cannot be read", upstream.id());
+            return None;
+        };
+        let both = |verify: &dyn Fn() -> Verify| {
+            let pair = pair(verify, Some(&identity)).ok()?;
+            let [http1, both] = &*pair;
+            Some([http1.config(), both.config()])
+        };
+        let checking = || self.roots.clone().map_or(Verify::Mozilla, Verify::Roots);
+        Some(Trust { checking: both(&checking)?, believing: both(&|| Verify::Nobody)? })
+    }
+
+    /// The Upstreams whose checks a change of certificates touches.
+    pub fn checks_touched(tables: &Tables, changes: &[Change]) -> Vec<Arc<Row>> {
+        let mut touched = Vec::new();
+        for change in changes {
+            let shown = |row: &Option<Arc<Row>>| row.as_ref()?.foreign("client_certificate");
+            match (change.entity.name, &change.after) {
+                ("certificates", Some(row)) => {
+                    let shows = tables.children("upstreams", "client_certificate", row.id(), None);
+                    touched.extend(shows.cloned());
+                }
+                ("upstreams", Some(row)) if shown(&change.before) != shown(&change.after) => {
+                    touched.push(Arc::clone(row));
+                }
+                _ => {}
+            }
+        }
+        touched
     }
 
     /// The services whose TLS a change of certificates touches.

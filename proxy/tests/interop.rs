@@ -1,11 +1,13 @@
 //! Other people's clients against the program: grpcio on both ends of a call, sslyze against the TLS
-//! port, aio-kong and schemathesis against the Admin API.
+//! port, aio-kong and schemathesis against the Admin API, kosoku through a tunnel.
 //!
 //! The scripts are in `interop/`; what they import comes from PyPI into an environment below the
 //! target folder, made once. Without python3, its venv module or PyPI these tests fail and say so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(dead_code, reason = "this binary needs a part of what the black box needs")]
 
+#[path = "interop/echo.rs"]
+mod echo;
 #[path = "black_box/gateway.rs"]
 mod gateway;
 #[path = "black_box/http.rs"]
@@ -19,8 +21,8 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 /// Pinned, so that a new release breaks nobody's build.
-const PACKAGES: [&str; 4] =
-    ["grpcio==1.85.1", "aio-kong==3.7.2", "schemathesis==4.32.5", "sslyze==6.3.1"];
+const PACKAGES: [&str; 5] =
+    ["grpcio==1.85.1", "aio-kong==3.7.2", "schemathesis==4.32.5", "sslyze==6.3.1", "kosoku==0.1.0"];
 
 /// The interpreter of the environment.
 fn python() -> PathBuf {
@@ -125,5 +127,51 @@ fn tls_is_mozillas_intermediate_without_a_violation() {
             .output();
         let out = told(driver, ran);
         assert!(out.contains("OK - Compliant"), "{driver}: {out}");
+    }
+}
+
+/// Runs kosoku's fuzzing client through a gateway against an echo server: every case whose number
+/// begins with one of `groups` must pass. Gives how many there were.
+fn fuzz_a_tunnel(driver: &str, groups: &[&str]) -> usize {
+    let upstream = gateway::free_port();
+    echo::serve(upstream);
+    let gateway = gateway::Gateway::start(driver, &[]);
+    gateway.route("/", upstream);
+    let folder = tempfile::tempdir().unwrap();
+    let mut kosoku = Command::new(python().with_file_name("kosoku"));
+    kosoku.current_dir(folder.path()).args(["--mode", "fuzzingclient", "--outdir", "report"]);
+    groups.iter().for_each(|group| drop(kosoku.args(["--include", &format!("{group}.*")])));
+    let ran = kosoku.arg(format!("127.0.0.1:{}", gateway.proxy)).output();
+    // It ends with a failure where a case failed; the report says which.
+    let said = ran.unwrap_or_else(|error| panic!("kosoku: {error}"));
+    let report = std::fs::read_to_string(folder.path().join("report/index.json"));
+    let report = report.unwrap_or_else(|error| panic!("{driver}: {error}: {said:?}"));
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let cases = report.as_object().unwrap().values().next().unwrap().as_object().unwrap();
+    let passed = ["OK", "INFORMATIONAL"];
+    let fails = |case: &serde_json::Value| {
+        let is_well = |name: &str| case[name].as_str().is_some_and(|word| passed.contains(&word));
+        !is_well("behavior") || !is_well("behaviorClose")
+    };
+    let failed: Vec<_> = cases.iter().filter(|(_, case)| fails(case)).collect();
+    assert!(failed.is_empty(), "{driver}: {failed:?}");
+    cases.len()
+}
+
+#[test]
+fn websocket_frames_pass_a_tunnel() {
+    for driver in gateway::drivers() {
+        assert_eq!(fuzz_a_tunnel(driver, &["1", "2", "3", "4", "7", "10"]), 82, "{driver}");
+    }
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn every_websocket_case_but_compression_passes_a_tunnel() {
+    for driver in gateway::drivers() {
+        let groups = ["1", "2", "3", "4", "5", "6", "7", "10"];
+        assert_eq!(fuzz_a_tunnel(driver, &groups), 247, "{driver}");
+        // Large messages.
+        assert_eq!(fuzz_a_tunnel(driver, &["9"]), 54, "{driver}");
     }
 }

@@ -195,6 +195,47 @@ impl Core {
         self.0.errands.borrow_mut().push(Rc::new(errand));
     }
 
+    /// A core of a scripted world (`io::script`), without a thread: it accepts what it is told to
+    /// `serve`, and nobody orders it but through `begin_draining`.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub fn scripted() -> io::Result<Self> {
+        let shared = Shared {
+            order: AtomicU8::new(Order::Run as u8),
+            bell: Bell::new()?,
+            counters: Counters::default(),
+        };
+        Ok(Self(Rc::new(Inner {
+            number: 0,
+            count: 1,
+            kind: IoKind::Script,
+            shared: Arc::new(shared),
+            order: Cell::new(Order::Run),
+            watchers: RefCell::default(),
+            open: RefCell::default(),
+            free: RefCell::default(),
+            errands: RefCell::default(),
+        })))
+    }
+
+    /// Accepts on a listener of a scripted world until the core drains, and serves each connection
+    /// in a task of its own.
+    pub fn serve<S, F>(&self, listener: Listener, serve: S)
+    where
+        S: Fn(Accepted) -> F + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        io::spawn(accept_all(self.clone(), listener, 0, Rc::new(serve)));
+    }
+
+    /// Drains a core of a scripted world: it accepts no more, and idle connections close.
+    pub fn begin_draining(&self) {
+        self.0.shared.give(Order::Drain);
+        hear(self);
+        clock::close_idle();
+    }
+
     /// Waits until `done` says so, looking whenever the order changes or a connection ends.
     async fn until(&self, done: impl Fn(&Inner) -> bool) {
         poll_fn(|cx| {

@@ -211,7 +211,8 @@ pub struct Capture {
     pub bytes: usize,
     /// Set when nothing is kept: a body is captured whole or not at all.
     pub left_out: Option<LeftOut>,
-    /// Whether the message has no body at all: neither a length nor a coding was declared.
+    /// Whether the message has no body at all: neither a length nor a coding was declared, and no
+    /// byte came (HTTP/2 has bodies without either).
     pub absent: bool,
 }
 
@@ -222,6 +223,7 @@ impl Capture {
         if self.left_out.is_some() || piece.is_empty() {
             return;
         }
+        self.absent = false;
         if self.bytes + piece.len() > bytes_max {
             self.leave_out(LeftOut::TooLarge, kit);
         } else if !kit.take_capture(piece.len()) {

@@ -20,6 +20,7 @@ use super::marks::Sign;
 use super::upstream::Upstream;
 use super::vital::Vital;
 use super::{Balancer, Seat};
+use crate::desk::checks::Trust;
 use crate::names::{Answer, NameFault};
 use entry::Entry;
 pub use entry::{Behind, Target};
@@ -51,6 +52,8 @@ pub struct Round {
     pub seats: Vec<Seat>,
     /// Held while the round runs: the next one waits for it.
     pub running: Arc<()>,
+    /// What is shown and believed, where that is not what the settings say.
+    pub trust: Option<Arc<Trust>>,
 }
 
 /// The book.
@@ -118,6 +121,13 @@ impl Registry {
         }
         drop(book);
         self.news.notify_one();
+    }
+
+    /// What checks of an Upstream's peers show and believe from now on; none: what the settings say.
+    pub fn show_in_checks(&self, upstream: Uuid, trust: Option<Arc<Trust>>) {
+        if let Some(entry) = self.book().entries.get_mut(&upstream) {
+            entry.trust = trust;
+        }
     }
 
     /// Waits until rows have changed. For the desk.

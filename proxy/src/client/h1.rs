@@ -104,12 +104,18 @@ impl H1 {
         let _ready = self.inbox.wait().await;
     }
 
-    /// Bytes at the start of the connection, to tell HTTP/2 from HTTP/1.
+    /// Bytes at the start of the connection, to tell HTTP/2 from HTTP/1: as many as it takes until
+    /// they are `enough`, or the end.
     ///
     /// # Errors
     /// The socket's.
-    pub async fn first_bytes(&mut self) -> io::Result<&Piece> {
-        let _more = self.inbox.fill().await?;
+    pub async fn first_bytes(&mut self, enough: impl Fn(&[u8]) -> bool) -> io::Result<&Piece> {
+        self.deadline.arm(self.patience.client_header_ms);
+        let mut more = self.inbox.fill().await?;
+        while more && !enough(self.inbox.ready()) {
+            more = self.inbox.grow().await?;
+        }
+        self.deadline.disarm();
         Ok(self.inbox.ready())
     }
 

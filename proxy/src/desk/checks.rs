@@ -50,17 +50,18 @@ pub(super) async fn run(registry: Arc<Registry>, trust: Rc<Trust>) {
 
 /// One round: as many at a time as the Upstream says.
 async fn round(registry: Arc<Registry>, trust: Rc<Trust>, round: Round) {
-    let Round { upstream, seats, running } = round;
+    let Round { upstream, seats, running, trust: own } = round;
     let workers = upstream.active.concurrency.min(seats.len());
     let waiting = Rc::new(RefCell::new(VecDeque::from(seats)));
     let worker = || {
-        let (registry, trust) = (Arc::clone(&registry), Rc::clone(&trust));
+        let (registry, trust, own) = (Arc::clone(&registry), Rc::clone(&trust), own.clone());
         let (upstream, waiting) = (Arc::clone(&upstream), Rc::clone(&waiting));
         tokio::task::spawn_local(async move {
             loop {
                 let next = waiting.borrow_mut().pop_front();
                 let Some(seat) = next else { return };
-                if let Some(sign) = check(&upstream, &seat, &trust).await {
+                let trust = own.as_deref().unwrap_or(&trust);
+                if let Some(sign) = check(&upstream, &seat, trust).await {
                     registry.checked(&upstream, &seat.vital, sign);
                 }
             }

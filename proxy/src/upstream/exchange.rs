@@ -66,6 +66,14 @@ impl Answered {
         }
     }
 
+    /// Returns what was kept of a request's body that may still be on its way: before the report,
+    /// and before the answer is let go.
+    pub fn give_back(&mut self, exchange: &mut Exchange) {
+        if let Self::H2(answered) = self {
+            answered.give_back(exchange);
+        }
+    }
+
     /// Lets go of the connection: into the pool if it is at rest, else it is closed.
     pub fn finish(self, core: &Core) {
         if let Self::H1(answered) = self {

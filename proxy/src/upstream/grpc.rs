@@ -1,9 +1,10 @@
 //! gRPC upstreams: HTTP/2, many calls on one connection, both directions open until either ends.
 //!
 //! A body is never held back here: a call may speak and listen at the same time for hours. So the
-//! upload is a future of its own that moves whenever the exchange waits for the upstream.
+//! upload is a future of its own that moves whenever the exchange waits for the upstream. What it
+//! keeps for reports goes back to the exchange before it is logged.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -11,7 +12,7 @@ use std::task::{Context, Poll};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use plugins::pdk::{BodyState, Exchange};
+use plugins::pdk::{BodyState, Capture, Exchange, Kit};
 use runtime::buffers::Piece;
 use runtime::clock;
 use runtime::http::body::Framing;
@@ -123,7 +124,9 @@ pub(super) async fn ask(
     let held = std::mem::take(&mut exchange.request_body);
     let bytes_max = core.settings.client_body_bytes_max;
     let source = if whole { None } else { client.take_upload(bytes_max) };
-    let sending = (!bodiless).then(|| upload(held, source, call.sender, Rc::clone(&moved)));
+    let mut tap = Tap::lend(exchange);
+    let kept = tap.sibling();
+    let sending = (!bodiless).then(|| upload(held, source, call.sender, Rc::clone(&moved), kept));
     // One allocation for each call: the upload outlives this function.
     let mut sending = sending.map(|sending| Box::pin(sending) as Sending);
     let timeout_ms = service.read_timeout_ms;
@@ -139,13 +142,58 @@ pub(super) async fn ask(
         })
         .await
     });
-    let body = answered.await?;
+    let body = match answered.await {
+        Ok(body) => body,
+        Err(fault) => {
+            tap.give_back(exchange);
+            return Err(fault);
+        }
+    };
     exchange.times.upstream_answered_us = clock::now_us();
     core.pool.borrow_mut().answered(key);
     let done = body.is_ended();
     let streamed =
-        Streamed { body, sending, moved, timeout_ms, done, trailers: None, _call: lent.call };
+        Streamed { body, sending, tap, moved, timeout_ms, done, trailers: None, _call: lent.call };
     Ok(Answered::H2(Box::new(streamed)))
+}
+
+/// The exchange's own capture of the request, lent to the upload while the call lasts.
+struct Tap {
+    capture: Rc<RefCell<Capture>>,
+    kit: Rc<Kit>,
+}
+
+impl Tap {
+    fn lend(exchange: &mut Exchange) -> Self {
+        let capture = std::mem::take(&mut exchange.request_capture);
+        Self { capture: Rc::new(RefCell::new(capture)), kit: Rc::clone(&exchange.kit) }
+    }
+
+    /// The same for the upload.
+    fn sibling(&self) -> Self {
+        Self { capture: Rc::clone(&self.capture), kit: Rc::clone(&self.kit) }
+    }
+
+    fn keep(&self, piece: &Piece) {
+        self.capture.borrow_mut().keep(piece, &self.kit);
+    }
+
+    /// Returns what was kept; what the upload sends later is not.
+    fn give_back(&mut self, exchange: &mut Exchange) {
+        let capture = self.capture.take();
+        if capture.bytes_max.is_some() {
+            exchange.request_capture = capture;
+        }
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        // An exchange that broke off never asks for it back.
+        if Rc::strong_count(&self.capture) == 1 {
+            self.kit.give_capture(self.capture.take().bytes);
+        }
+    }
 }
 
 type Sending = Pin<Box<dyn Future<Output = Result<(), Fault>>>>;
@@ -205,6 +253,7 @@ async fn upload(
     mut source: Option<Upload>,
     mut sender: Sender,
     moved: Rc<Cell<u64>>,
+    tap: Tap,
 ) -> Result<(), Fault> {
     let sent = async {
         for piece in held {
@@ -217,6 +266,7 @@ async fn upload(
             && let Some(piece) = upload.next().await?
         {
             moved.set(clock::now_us());
+            tap.keep(&piece);
             // An upstream that takes no more has said why, or will.
             if sender.piece(piece).await.is_err() {
                 return Ok(());
@@ -264,6 +314,7 @@ async fn patiently<T>(
 pub struct Streamed {
     body: Body,
     sending: Option<Sending>,
+    tap: Tap,
     moved: Rc<Cell<u64>>,
     timeout_ms: u64,
     done: bool,
@@ -304,6 +355,11 @@ impl Streamed {
             self.done = true;
         }
         Ok(piece)
+    }
+
+    /// Returns what was kept of the request's body, for the report.
+    pub(super) fn give_back(&mut self, exchange: &mut Exchange) {
+        self.tap.give_back(exchange);
     }
 
     pub(super) fn take_trailers(&mut self) -> Option<Fields> {

@@ -237,6 +237,46 @@ fn a_tunnel_carries_what_was_read_ahead_and_each_end_apart() {
     }
 }
 
+/// Whatever becomes of its route and its service, and however often others change.
+#[test]
+fn a_tunnel_survives_changes_of_the_configuration() {
+    for driver in drivers() {
+        let port = upstream(|mut stream| {
+            head(&mut stream);
+            let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
+                Upgrade: websocket\r\n\r\n";
+            stream.write_all(answer).unwrap();
+            let mut bytes = [0; 100];
+            while let Ok(count @ 1..) = stream.read(&mut bytes) {
+                stream.write_all(&bytes[..count]).unwrap();
+            }
+        });
+        let gateway = Gateway::start(driver, &[]);
+        serve(&gateway, port, nothing(), nothing());
+        let mut client = Connection::open(gateway.proxy);
+        client.send(&http::request("GET", "/s", &UPGRADE, b""));
+        assert!(head(client.stream()).starts_with("HTTP/1.1 101 "), "{driver}");
+        let mut echoed = |text: &[u8]| {
+            client.send(text);
+            let mut back = vec![0; text.len()];
+            client.stream().read_exact(&mut back).unwrap();
+            assert_eq!(back, text, "{driver}");
+        };
+        for number in 0..10 {
+            let service = serde_json::json!({"name": format!("n{number}"), "host": "a.test"});
+            assert_eq!(gateway.admin("POST", "/services", &service).status, 201);
+            let changed = serde_json::json!({"paths": [format!("/s{number}")], "name": "s"});
+            assert_eq!(gateway.admin("PATCH", "/routes/s", &changed).status, 200);
+            echoed(format!("after change {number}").as_bytes());
+        }
+        assert_eq!(gateway.admin("DELETE", "/routes/s", &nothing()).status, 204);
+        assert_eq!(gateway.admin("DELETE", "/services/s", &nothing()).status, 204);
+        gateway.until("/s", |response| response.status == 404);
+        gateway.reload();
+        echoed(b"after its service is gone");
+    }
+}
+
 #[test]
 fn a_tunnel_in_which_nothing_moves_ends() {
     for driver in drivers() {
@@ -334,5 +374,21 @@ fn a_node_that_quits_answers_what_is_open_and_keeps_no_connection() {
         assert!(gateway.ended().success());
         // Longer means that a connection was kept until the time for open requests was up.
         assert!(begun.elapsed() < Duration::from_secs(9), "{driver}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn a_preface_of_http_2_may_come_byte_by_byte() {
+    for driver in drivers() {
+        let gateway = Gateway::start(driver, &[]);
+        let mut client = Connection::open(gateway.proxy);
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        for byte in preface {
+            client.send(std::slice::from_ref(byte));
+            thread::sleep(Duration::from_millis(2));
+        }
+        let mut first = [0; 9];
+        client.stream().read_exact(&mut first).unwrap();
+        assert_eq!(first[3..], [4, 0, 0, 0, 0, 0], "{driver}: settings of the server come first");
     }
 }

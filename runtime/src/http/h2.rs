@@ -12,6 +12,7 @@
 //! them is `clock::within`. [`Client`] is the other role, for gRPC upstreams.
 
 mod client;
+mod flood;
 mod pipe;
 mod stream;
 
@@ -132,9 +133,12 @@ where
         waker: Cell::new(None),
     });
     life.deadline.arm_idle(limits.idle_ms);
-    let (pipe, pumps) = pipe::start(reader, writer, first);
+    let (pipe, pumps) = pipe::start(reader, writer, first, Some(flood::Watch::new()));
     let outcome = match builder(limits).handshake(pipe).await {
-        Ok(connection) => accept(connection, &life, limits, draining, &mut on_stream).await,
+        Ok(connection) => {
+            let on_stream = &mut on_stream;
+            accept(connection, &pumps, &life, limits, draining, on_stream).await
+        }
         Err(fault) => Err(fault.into()),
     };
     // h2 and its end of the pipe are gone; what it wrote last still goes out.
@@ -196,6 +200,7 @@ type Connection = server::Connection<pipe::Pipe, stream::Chunk>;
 
 async fn accept<F, S>(
     mut connection: Connection,
+    pumps: &pipe::Pumps,
     life: &Rc<Life>,
     limits: &Limits,
     draining: impl Fn() -> bool,
@@ -206,7 +211,7 @@ where
     S: Future<Output = ()> + 'static,
 {
     let tasks_max = limits.streams_max as usize * TASKS_PER_STREAM_MAX;
-    let (mut served, mut ending) = (0_u64, false);
+    let (mut served, mut ending, mut cut_off) = (0_u64, false, false);
     loop {
         let next = poll_fn(|cx| {
             if !ending && (served >= limits.requests_max || draining()) {
@@ -214,7 +219,13 @@ where
                 connection.graceful_shutdown();
             }
             life.waker.set(Some(cx.waker().clone()));
-            connection.poll_accept(cx)
+            let next = connection.poll_accept(cx);
+            if next.is_pending() && !cut_off && pumps.is_flooded() {
+                cut_off = true;
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                return connection.poll_accept(cx);
+            }
+            next
         });
         let (received, respond) = match next.await {
             None => return Ok(()),

@@ -34,6 +34,8 @@ pub struct Plan {
     pub short_reads_per_mille: u32,
     /// How many of 1,000 writes reset their connection instead.
     pub resets_per_mille: u32,
+    /// How many of 1,000 connects are refused though somebody listens.
+    pub refusals_per_mille: u32,
     /// What is written arrives up to so many microseconds later.
     pub delay_us_max: u64,
     /// Bytes that a direction holds before its writer has to wait.
@@ -48,6 +50,7 @@ impl Default for Plan {
             seed: 1,
             short_reads_per_mille: 0,
             resets_per_mille: 0,
+            refusals_per_mille: 0,
             delay_us_max: 0,
             pipe_bytes_max: 64 * 1024,
             turns_max: 50_000_000,
@@ -217,6 +220,9 @@ impl Driver for Script {
         if delay_us > 0 {
             world::pause_us(delay_us).await;
         }
+        if world::chance(world::plan().refusals_per_mille) {
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
         let [(reader, writer), (theirs, answer)] = connection(client, server);
         world::offer(&name, (theirs, answer, client))?;
         Ok((reader, writer))
@@ -348,7 +354,8 @@ fn show(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-fn reset(writer: &super::Writer) {
+/// Breaks a connection of this world off, both ways at once. Nothing happens to any other.
+pub fn reset(writer: &super::Writer) {
     if let super::WriterOf::Script(writer) = &writer.0 {
         writer.0.reset();
     }

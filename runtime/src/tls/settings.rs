@@ -9,7 +9,7 @@ use crate::buffers::Piece;
 use crate::io::{Error, ErrorKind, Reader, Result, Writer};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::ServerSessionMemoryCache;
 use rustls::{
     ClientConfig, ClientConnection, Connection, DigitallySignedStruct, RootCertStore, ServerConfig,
     ServerConnection, SignatureScheme, SupportedProtocolVersion,
@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// HTTP/2's name in ALPN.
 pub(super) const ALPN_H2: &[u8] = b"h2";
 const ALPN_HTTP1: &[u8] = b"http/1.1";
+
+/// Sessions that can be resumed by their ids; the oldest are forgotten.
+const SESSIONS_MAX: usize = 10_240;
 
 /// Which versions may be spoken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,9 +82,10 @@ impl Acceptor {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&plan.names) as _);
         config.alpn_protocols = alpn(plan.http2);
+        // Tickets resume on every core without a table. Only clients of TLS 1.2 that take no ticket
+        // need one, and are found in it by the id of their session.
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;
-        // Tickets resume on every core without a table behind a lock.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
         Ok(Self(Arc::new(config)))
     }
 

@@ -12,6 +12,7 @@ use super::Round;
 use crate::balance::upstream::Upstream;
 use crate::balance::vital::Vital;
 use crate::balance::{Balancer, Seat};
+use crate::desk::checks::Trust;
 use crate::names::{Answer, Found, NameFault};
 
 /// How long a peer that is gone is remembered, in microseconds: who comes back meanwhile comes back
@@ -26,6 +27,8 @@ pub(super) struct Entry {
     pub(super) upstream: Arc<Upstream>,
     pub(super) targets: BTreeMap<Uuid, Target>,
     pub(super) balancer: Arc<Balancer>,
+    /// What its checks show and believe, where that is not what the settings say.
+    pub(super) trust: Option<Arc<Trust>>,
     lives: HashMap<Who, Life>,
     /// Rounds over the peers that may be asked, and over the others.
     clocks: [RoundClock; 2],
@@ -138,6 +141,7 @@ impl Entry {
             upstream,
             targets: BTreeMap::new(),
             balancer: Arc::new(balancer),
+            trust: None,
             lives: HashMap::new(),
             clocks: Default::default(),
         }
@@ -214,6 +218,7 @@ impl Entry {
                 upstream: Arc::clone(&self.upstream),
                 seats: seats.cloned().collect(),
                 running: Arc::clone(&clock.running),
+                trust: self.trust.clone(),
             });
         }
         due.retain(|round| !round.seats.is_empty());

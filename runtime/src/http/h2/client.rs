@@ -47,7 +47,7 @@ impl Client {
     ) -> Result<Self, Fault> {
         let deadline = Deadline::new(reader.closer());
         let linger_ms = limits.linger_ms;
-        let (pipe, pumps) = pipe::start(reader, writer, Piece::empty());
+        let (pipe, pumps) = pipe::start(reader, writer, Piece::empty(), None);
         let shaken = builder(limits).handshake(pipe).await;
         let ended = Rc::new(Cell::new(shaken.is_err()));
         let life = Rc::clone(&ended);

@@ -3,6 +3,7 @@
 //! Nothing is held while nothing moves: a page is taken when there is something to read, and given
 //! back when it has been read or written.
 
+use super::flood::Watch;
 use super::{Piece, WireReader, WireWriter, io};
 use crate::buffers::{PAGE_BYTES, Page, Pages};
 use std::cell::RefCell;
@@ -42,6 +43,8 @@ struct Queues {
     sent_all: bool,
     /// h2 is gone: what still comes in is thrown away.
     abandoned: bool,
+    /// On the serving side: no more is read from a client that floods.
+    watch: Option<Watch>,
     reads: Option<Waker>,
     writes: Option<Waker>,
     pump_in: Option<Waker>,
@@ -56,8 +59,13 @@ fn wake(waker: &mut Option<Waker>) {
 }
 
 /// Starts the two pumps of a connection; `first` has been received already.
-pub(super) fn start(reader: WireReader, writer: WireWriter, first: Piece) -> (Pipe, Pumps) {
-    let mut queues = Queues::default();
+pub(super) fn start(
+    reader: WireReader,
+    writer: WireWriter,
+    first: Piece,
+    watch: Option<Watch>,
+) -> (Pipe, Pumps) {
+    let mut queues = Queues { watch, ..Queues::default() };
     if !first.is_empty() {
         queues.inbox.push_back(first);
     }
@@ -79,6 +87,11 @@ impl Pumps {
             Poll::Pending
         })
         .await;
+    }
+
+    /// Whether the client has sent more empty frames than it may.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.0.borrow().is_flooded()
     }
 }
 
@@ -131,6 +144,10 @@ async fn pump_out(mut writer: WireWriter, queues: Rc<RefCell<Queues>>) {
 }
 
 impl Queues {
+    fn is_flooded(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::is_flooded)
+    }
+
     /// All that waits to be sent; nothing at the end.
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<Pages> {
         let due = self.flush || self.written_all || self.outbox_bytes >= OUTBOX_BYTES_MAX;
@@ -158,6 +175,9 @@ impl Queues {
         let fits = bytes.len().min(OUTBOX_BYTES_MAX - self.outbox_bytes.min(OUTBOX_BYTES_MAX));
         bytes = bytes.get(..fits).unwrap_or_default();
         self.outbox_bytes += fits;
+        if let Some(watch) = &mut self.watch {
+            watch.leaves(bytes);
+        }
         while !bytes.is_empty() {
             let page = self.filling.get_or_insert_with(Page::take);
             let taken = page.extend(bytes);
@@ -201,8 +221,10 @@ impl AsyncRead for Pipe {
         room: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut queues = self.0.borrow_mut();
-        let Some(piece) = queues.inbox.front_mut() else {
-            if queues.received_all {
+        let Queues { inbox, watch, .. } = &mut *queues;
+        let flooded = watch.as_ref().is_some_and(Watch::is_flooded);
+        let Some(piece) = inbox.front_mut().filter(|_| !flooded) else {
+            if queues.received_all && !flooded {
                 return Poll::Ready(Ok(()));
             }
             queues.reads = Some(cx.waker().clone());
@@ -210,8 +232,11 @@ impl AsyncRead for Pipe {
         };
         let part = piece.split_to(room.remaining());
         room.put_slice(&part);
+        if let Some(watch) = watch {
+            watch.arrived(&part);
+        }
         if piece.is_empty() {
-            queues.inbox.pop_front();
+            inbox.pop_front();
             wake(&mut queues.pump_in);
         }
         Poll::Ready(Ok(()))
