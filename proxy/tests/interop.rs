@@ -136,7 +136,9 @@ fn fuzz_a_tunnel(driver: &str, groups: &[&str]) -> usize {
     let upstream = gateway::free_port();
     echo::serve(upstream);
     let gateway = gateway::Gateway::start(driver, &[]);
-    gateway.route("/", upstream);
+    gateway.post("/services", &format!("name=echo&url=http://127.0.0.1:{upstream}"));
+    gateway.post("/services/echo/routes", "name=echo&paths[]=/");
+    gateway.until("/", |response| response.status != 404);
     let folder = tempfile::tempdir().unwrap();
     let mut kosoku = Command::new(python().with_file_name("kosoku"));
     kosoku.current_dir(folder.path()).args(["--mode", "fuzzingclient", "--outdir", "report"]);

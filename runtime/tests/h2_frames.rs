@@ -2,6 +2,7 @@
 //! connection headers, lengths, trailers, misplaced frames, windows, floods. The cases cover what
 //! h2spec asks of a server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::too_many_lines, reason = "cases are data")]
 
 #[path = "h2_frames/cases.rs"]
 mod cases;

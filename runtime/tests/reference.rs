@@ -107,7 +107,7 @@ fn check(step: usize) {
                 let seeds = (0..INPUTS).step_by(step).skip(first as usize);
                 let own = seeds.step_by(THREADS as usize);
                 let differs = |seed: u64| {
-                    let even = seed / step as u64 % 2 == 0;
+                    let even = (seed / step as u64).is_multiple_of(2);
                     let words = if even { head_differs(seed) } else { chunks_differ(seed) };
                     words.map(|words| format!("seed {seed}: {words}"))
                 };

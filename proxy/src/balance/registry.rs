@@ -123,7 +123,8 @@ impl Registry {
         self.news.notify_one();
     }
 
-    /// What checks of an Upstream's peers show and believe from now on; none: what the settings say.
+    /// What checks of an Upstream's peers show and believe from now on; none: what the settings
+    /// say.
     pub fn show_in_checks(&self, upstream: Uuid, trust: Option<Arc<Trust>>) {
         if let Some(entry) = self.book().entries.get_mut(&upstream) {
             entry.trust = trust;

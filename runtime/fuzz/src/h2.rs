@@ -48,19 +48,21 @@ async fn answer(mut stream: Stream) {
 }
 
 async fn live(sent: Vec<u8>) {
-    let mut listener = io::listen(ADDR.into()).expect("nobody listens there");
+    let Ok(mut listener) = io::listen(ADDR.into()) else { unreachable!("nobody listens there") };
     let ended = Rc::new(Cell::new(false));
     let over = Rc::clone(&ended);
     io::spawn(async move {
-        let (reader, writer, _) = listener.accept().await.expect("a client comes");
+        let Ok((reader, writer, _)) = listener.accept().await else { return };
         let limits = Limits { idle_ms: 2_000, linger_ms: 500, ..Limits::default() };
         let first = Piece::empty();
         let served = serve(reader.into(), writer.into(), first, &limits, || false, answer);
         let _fault = served.await;
         over.set(true);
     });
-    let connected = io::connect(ADDR.into(), &ConnectOptions::default()).await;
-    let (mut reader, mut writer) = connected.expect("somebody listens");
+    let Ok((mut reader, mut writer)) = io::connect(ADDR.into(), &ConnectOptions::default()).await
+    else {
+        unreachable!("somebody listens")
+    };
     io::spawn(async move { while let (Ok(1..), _) = reader.read(Page::take()).await {} });
     if writer.write(Pages::from_iter([Piece::from_vec(sent)])).await.is_ok() {
         let _gone = writer.shutdown().await;

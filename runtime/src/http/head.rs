@@ -343,12 +343,16 @@ fn check_partial(bytes: &[u8], limits: &Limits) -> Result<(), HeadFault> {
     if bytes.len() >= limits.head_bytes_max {
         return Err(HeadFault::HeadTooLarge);
     }
-    match memchr::memrchr(b'\n', line) {
-        Some(end) if line.len() - end > limits.header_line_bytes_max => {
-            Err(HeadFault::FieldTooLong)
-        }
-        _ => Ok(()),
+    // Blanks at its end do not count, as in a line that is whole: what is refused must not depend
+    // on how it arrives.
+    let last = memchr::memrchr(b'\n', line).and_then(|end| line.get(end + 1..));
+    let last = last.unwrap_or_default();
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r');
+    let line_bytes = last.iter().rposition(|byte| !blank(byte)).map_or(0, |at| at + 1);
+    if line_bytes + 2 > limits.header_line_bytes_max {
+        return Err(HeadFault::FieldTooLong);
     }
+    Ok(())
 }
 
 /// httparse's complaint about a header line, in our words. It does not say where: a folded line

@@ -143,7 +143,8 @@ pub(crate) fn head(dice: &mut Dice) -> Vec<u8> {
         out.extend_from_slice(dice.mostly(&[b": ", b":"], &[b" : ", b"", b":\t "]));
         out.extend_from_slice(dice.mostly(&VALUES, &EVIL_VALUES));
         if dice.below(40) == 0 {
-            out.extend(std::iter::repeat_n(b'v', dice.below(60)));
+            let byte = [b'v', b' '][dice.below(2)];
+            out.extend(std::iter::repeat_n(byte, dice.below(60)));
         }
         out.extend_from_slice(dice.line_end());
     }
