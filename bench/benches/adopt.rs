@@ -13,6 +13,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use plugins::pdk::Snapshot;
 use proxy::plan::Slots;
 use proxy::roadmap::Roadmap;
+use proxy::route::Flavor;
 use proxy::upstream_tls::UpstreamTls;
 use runtime::board::Board;
 use serde_json::json;
@@ -59,7 +60,8 @@ fn adopt(c: &mut Criterion) {
     for count in COUNTS {
         let (mut tables, owner) = filled(&catalogue, count);
         let snapshot = |number, tables: &Tables| {
-            let road = Box::new(Roadmap::empty(Arc::clone(&slots), Arc::clone(&tls)));
+            let road =
+                Box::new(Roadmap::empty(Arc::clone(&slots), Arc::clone(&tls), Flavor::Compatible));
             Arc::new(Snapshot { number, tables: Arc::new(tables.clone()), road })
         };
         let board = Arc::new(Board::new(snapshot(0, &tables)));

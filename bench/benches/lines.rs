@@ -46,6 +46,7 @@ fn paths(criterion: &mut Criterion) {
             strip: true,
             matched_len: Some(7),
             query: Some(b"page=1&size=20"),
+            v1: false,
         };
         bencher.iter(|| {
             out.clear();

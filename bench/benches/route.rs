@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use proxy::route::{
-    Lookup, PathText, Protocols, RouteCache, RouteChange, RouteSpec, Router, normalise,
+    Flavor, Lookup, PathText, Protocols, RouteCache, RouteChange, RouteSpec, Router, normalise,
 };
 use runtime::http::head::Fields;
 use uuid::Uuid;
@@ -65,7 +65,8 @@ fn spec(shape: Shape, number: usize) -> RouteSpec {
         created_at: 0,
         expression: None,
         priority: 0,
-        bound_to_protocols: false,
+        path_v1: false,
+        flavor: Flavor::Compatible,
     }
 }
 

@@ -31,6 +31,7 @@ use crate::counters;
 use crate::desk::checks::Trust;
 use crate::desk::resolver::NameSettings;
 use crate::desk::{self, Duties};
+use crate::explain;
 use crate::logs::{AccessLog, Logs, Side};
 use crate::names::{Question, Told};
 use crate::node::{self, Gauges, Traffic};
@@ -38,6 +39,7 @@ use crate::office::{self, Office};
 use crate::plan::Slots;
 use crate::process::Ending;
 use crate::roadmap::Roadmap;
+use crate::route::Flavor;
 use crate::serve::{self, Own, Shared};
 use crate::settings::RoadSettings;
 use crate::upstream_tls::{Tls, UpstreamTls};
@@ -61,6 +63,7 @@ pub struct Engine {
     tally: Arc<Tally>,
     registry: Arc<Registry>,
     upstream_tls: Arc<UpstreamTls>,
+    flavor: Flavor,
     meters: Meters,
     published_s: Arc<AtomicU64>,
     cache: Arc<Keeper>,
@@ -86,7 +89,8 @@ impl Engine {
         let exporter = exporter::start(&plan).map_err(|fault| fault.to_string())?;
         let slots = Arc::new(Slots::new(specs().iter().copied()));
         let upstream_tls = Arc::new(UpstreamTls::new(settings)?);
-        let roadmap = Roadmap::empty(Arc::clone(&slots), Arc::clone(&upstream_tls));
+        let flavor = Flavor::named(settings.text("router_flavor"));
+        let roadmap = Roadmap::empty(Arc::clone(&slots), Arc::clone(&upstream_tls), flavor);
         let tables = Arc::new(store::snapshot::Tables::default());
         let first = Snapshot { number: 0, tables, road: Box::new(roadmap) };
         let board = Arc::new(Board::new(Arc::new(first)));
@@ -104,6 +108,7 @@ impl Engine {
             tally,
             registry,
             upstream_tls,
+            flavor,
             cache,
             meters,
             published_s,
@@ -116,7 +121,8 @@ impl Engine {
         let (board, exporter) = (Arc::clone(&self.board), Arc::clone(&self.exporter));
         let certificates = shown.map(|names| Configured::new(Arc::clone(names)));
         let registry = Arc::clone(&self.registry);
-        let empty = Roadmap::empty(Arc::clone(&self.slots), Arc::clone(&self.upstream_tls));
+        let (slots, tls) = (Arc::clone(&self.slots), Arc::clone(&self.upstream_tls));
+        let empty = Roadmap::empty(slots, tls, self.flavor);
         let published_s = Arc::clone(&self.published_s);
         let mut office = Office::new(board, exporter, registry, published_s, empty, certificates);
         Watch {
@@ -125,7 +131,8 @@ impl Engine {
         }
     }
 
-    /// The endpoints that the plugins of these names bring along, for the Admin API.
+    /// The endpoints that the plugins of these names bring along, and the program's own, for the
+    /// Admin API.
     pub fn endpoints(&self, enabled: &[String]) -> Vec<OwnEndpoint> {
         let lent = Lent {
             tally: Arc::clone(&self.tally),
@@ -142,10 +149,11 @@ impl Engine {
                 path: endpoint.path,
                 methods: endpoint.methods,
                 listed: endpoint.is_kongs,
+                described: None,
                 answer: Box::new(move |asked| answer(asked, &lent)),
             }
         });
-        own.collect()
+        own.chain([explain::endpoint(Arc::clone(&self.board))]).collect()
     }
 
     /// What the Admin API may ask of the balancers.

@@ -16,7 +16,7 @@ use crate::reply::{self, Asker};
 use crate::roadmap::Planned;
 use crate::route::target::Target;
 use crate::route::upstream::{self, Joined};
-use crate::route::{Match, Normal, PathMatch};
+use crate::route::{Flavor, Match, Normal, PathMatch};
 
 /// What Server and Via say.
 pub const PRODUCT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
@@ -43,6 +43,7 @@ pub fn onward(
         strip: spec.strip_path,
         matched_len: matched.map(<[u8]>::len),
         query: None,
+        v1: spec.path_v1 && spec.flavor == Flavor::Traditional,
     };
     upstream::write(&joined, &mut exchange.onward.path)?;
     if let Some(prefix) = matched.filter(|_| spec.strip_path) {

@@ -18,6 +18,7 @@ pub mod counters;
 pub mod declarative;
 pub mod desk;
 pub mod engine;
+pub mod explain;
 pub mod fault;
 pub mod forwarded;
 pub mod greeting;

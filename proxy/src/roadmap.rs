@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::desk::checks::Trust;
 use crate::plan::{Plan, PluginTable, Slots};
 use crate::pool::Key;
-use crate::route::{RouteChange, RouteEntry, RouteSpec, Router};
+use crate::route::{Flavor, RouteChange, RouteEntry, RouteSpec, Router};
 use crate::shards::Shards;
 use crate::upstream_tls::{Tls, UpstreamTls};
 
@@ -118,10 +118,10 @@ pub struct Roadmap {
 }
 
 impl Roadmap {
-    /// A roadmap without a road.
-    pub fn empty(slots: Arc<Slots>, tls: Arc<UpstreamTls>) -> Self {
+    /// A roadmap without a road; its router is of that flavour.
+    pub fn empty(slots: Arc<Slots>, tls: Arc<UpstreamTls>, flavor: Flavor) -> Self {
         Self {
-            router: Arc::new(Router::new([]).0),
+            router: Arc::new(Router::empty(flavor)),
             services: Shards::default(),
             plugins: PluginTable::default(),
             slots,
@@ -160,7 +160,7 @@ impl Roadmap {
         } else {
             let (router, faults) = self.router.with(routes.into_iter().map(|(id, row)| {
                 match row.filter(|row| is_served(&services, row)) {
-                    Some(row) => match RouteSpec::from_row(&row) {
+                    Some(row) => match RouteSpec::from_row(&row, self.router.flavor()) {
                         Ok(spec) => RouteChange::Put(Box::new(spec)),
                         Err(reason) => {
                             log::error!("the route {id} is not served: {reason}");

@@ -1,4 +1,4 @@
-//! Which route a request takes: Kong's router of flavour `traditional_compatible`.
+//! Which route a request takes: Kong's router in its three flavours.
 //!
 //! Built in the office, immutable, shared by all cores. It is made of shards keyed by host and by
 //! the first segment of the path, so that one changed route rebuilds its own shards and shares the
@@ -12,7 +12,7 @@
 //!  │ *.com, a.*  │ × │ short paths   │ → Shard → /api/v1 → /api/ → …    / → (no path)
 //!  └ any host    ┘   └───────────────┘           each: matchers, highest order first
 //! ```
-//! The best match of all shards wins: the higher priority, then the higher id.
+//! The best match of all shards wins: the one with the higher [`Order`].
 
 pub mod priority;
 pub mod spec;
@@ -21,22 +21,27 @@ pub mod upstream;
 
 mod careless;
 mod condition;
+mod explain;
 mod matcher;
+mod name;
 mod normal;
 mod pattern;
 mod place;
 mod rows;
 mod shard;
 mod table;
+mod traditional;
 
+pub use explain::{Candidate, Part};
 pub use matcher::RouteEntry;
 pub use normal::{Normal, PathFault, normalise};
 pub use pattern::Pattern;
 pub use priority::Order;
-pub use spec::{Net, PathText, Protocols, RouteSpec};
+pub use spec::{Flavor, Net, PathText, Protocols, RouteSpec};
 
 use hashbrown::HashMap;
-use matcher::{Host, Matcher, Paths, Scratch, Taken};
+use matcher::{Matcher, Paths, Scratch, Taken};
+use name::Host;
 use pattern::Searches;
 use place::Place;
 use regex_automata::util::primitives::NonMaxUsize;
@@ -128,23 +133,40 @@ pub struct RouteFault {
 /// All routes, ready to be asked.
 #[derive(Debug, Clone)]
 pub struct Router {
+    flavor: Flavor,
     places: Table<Arc<Place>, Arc<Shard>>,
     routes: Table<Uuid, Arc<RouteEntry>>,
     /// Places with a wildcard before, and with one behind.
     wildcards: (usize, usize),
     /// Routes that have paths.
     with_paths: usize,
+    /// Routes that have server names.
+    with_snis: usize,
 }
 
 /// Changes to the shards, before they are made.
 type Edits = HashMap<Place, BTreeMap<Vec<u8>, Edit>>;
 
 impl Router {
-    /// A router of these routes; what cannot be compiled is left out and told.
+    /// A router of that flavour without routes.
+    #[must_use]
+    pub fn empty(flavor: Flavor) -> Self {
+        let (places, routes) = (Table::new(), Table::new());
+        Self { flavor, places, routes, wildcards: (0, 0), with_paths: 0, with_snis: 0 }
+    }
+
+    /// A router of these routes, with the flavour of the first; what cannot be compiled is left out
+    /// and told.
     pub fn new(routes: impl IntoIterator<Item = RouteSpec>) -> (Self, Vec<RouteFault>) {
-        let empty =
-            Self { places: Table::new(), routes: Table::new(), wildcards: (0, 0), with_paths: 0 };
-        empty.with(routes.into_iter().map(|route| RouteChange::Put(Box::new(route))))
+        let mut routes = routes.into_iter().peekable();
+        let flavor = routes.peek().map(|route| route.flavor).unwrap_or_default();
+        Self::empty(flavor).with(routes.map(|route| RouteChange::Put(Box::new(route))))
+    }
+
+    /// How it tells routes apart.
+    #[must_use]
+    pub fn flavor(&self) -> Flavor {
+        self.flavor
     }
 
     /// This router after some changes, sharing what they do not touch.
@@ -189,6 +211,7 @@ impl Router {
     fn forget(&mut self, id: Uuid, edits: &mut Edits) {
         let Some(entry) = self.routes.set(place::hash_id(id), &id, None) else { return };
         self.with_paths -= usize::from(!entry.spec.paths.is_empty());
+        self.with_snis -= usize::from(!entry.spec.snis.is_empty());
         let texts = place::texts(&entry.spec.paths);
         for place in place::all(&entry, &texts) {
             for text in texts.iter().filter(|text| place.has(text)) {
@@ -216,6 +239,7 @@ impl Router {
             }
         }
         self.with_paths += usize::from(!entry.spec.paths.is_empty());
+        self.with_snis += usize::from(!entry.spec.snis.is_empty());
         self.routes.set(place::hash_id(id), &id, Some(entry));
         Ok(())
     }
@@ -262,58 +286,130 @@ impl Router {
 
     /// The route of a request whose path has one reading only.
     pub fn find<'r>(&'r self, lookup: &Lookup<'_>, cache: &mut RouteCache) -> Option<Match<'r>> {
+        let (matcher, taken) = if self.flavor == Flavor::Traditional && self.with_snis > 0 {
+            self.hunt_beside_server_names(lookup, cache)?
+        } else {
+            self.hunt(lookup, cache, Among::All)?
+        };
+        Some(matched(matcher, taken))
+    }
+
+    /// Over plain HTTP a route with server names does not shadow one without.
+    fn hunt_beside_server_names<'r>(
+        &'r self,
+        lookup: &Lookup<'_>,
+        cache: &mut RouteCache,
+    ) -> Option<Best<'r>> {
+        if lookup.tls {
+            return self.hunt(lookup, cache, Among::All);
+        }
+        let Some(named) = self.hunt(lookup, cache, Among::WithServerNames) else {
+            return self.hunt(lookup, cache, Among::Others);
+        };
+        match self.hunt(lookup, cache, Among::Others) {
+            Some(other)
+                if traditional::in_the_clear(other.0.order, false)
+                    > traditional::in_the_clear(named.0.order, true) =>
+            {
+                Some(other)
+            }
+            // Once more, for the groups of its regular expression.
+            _ => self.hunt(lookup, cache, Among::WithServerNames),
+        }
+    }
+
+    fn hunt<'r>(
+        &'r self,
+        lookup: &Lookup<'_>,
+        cache: &mut RouteCache,
+        among: Among,
+    ) -> Option<Best<'r>> {
+        let RouteCache { searches, groups, host, value, .. } = cache;
+        let host = self.host(lookup, host);
+        let scratch = Scratch { searches, value };
+        let mut hunt = Hunt { lookup, host, scratch, groups, among, best: None };
+        self.each_shard(lookup, &host, |len, matchers| hunt.consider(len, matchers));
+        hunt.best
+    }
+
+    fn host<'a>(&self, lookup: &Lookup<'a>, scratch: &'a mut Vec<u8>) -> Host<'a> {
+        let whole = small_letters(lookup.host, scratch);
+        Host::new(whole, self.flavor, lookup.local.port(), lookup.tls)
+    }
+
+    /// Shows the matchers that a request could fit, with the bytes of its path that they begin with.
+    fn each_shard<'r>(
+        &'r self,
+        lookup: &Lookup<'_>,
+        host: &Host<'_>,
+        mut show: impl FnMut(usize, &'r [Arc<Matcher>]),
+    ) {
         let path = lookup.path.path;
         // Kong's engine works on text: what is no UTF-8 matches nothing where paths matter.
-        if self.with_paths > 0 && std::str::from_utf8(path).is_err() {
-            return None;
+        let text = self.with_paths == 0 || self.flavor == Flavor::Traditional;
+        if !text && std::str::from_utf8(path).is_err() {
+            return;
         }
-        let RouteCache { searches, groups, host, value, .. } = cache;
-        let (name, port) = matcher::split_port(lookup.host);
-        let port = port.unwrap_or_else(|| u32::from(lookup.local.port()));
-        let host = Host { name: small_letters(name, host), port };
-        let scratch = Scratch { searches, value };
-        let mut hunt = Hunt { lookup, host, scratch, groups, best: None };
-        self.each_host(host.name, |kind, name| {
+        self.each_host(host, |kind, name| {
             let hash = place::hash_host(kind, name);
             for segment in [place::segment(path), None] {
                 // A place of the same hash by chance does no harm: its matchers do not fit.
                 for shard in self.places.with_hash(place::hash(hash, segment)) {
-                    shard.visit(path, |len, matchers| hunt.consider(len, matchers));
+                    shard.visit(path, &mut show);
                 }
                 if segment.is_none() {
                     break;
                 }
             }
         });
-        let (matcher, taken) = hunt.best?;
-        let path = match (taken, &matcher.paths) {
-            (Taken::Prefix(len), _) => PathMatch::Prefix(len),
-            (Taken::Regex { at, range }, Paths::Patterns(all)) => {
-                PathMatch::Regex(all.get(at)?, range)
-            }
-            (Taken::Regex { at, range }, Paths::Condition(condition)) => {
-                PathMatch::Regex(condition.patterns.get(at)?, range)
-            }
-            _ => PathMatch::None,
-        };
-        Some(Match { route: &matcher.entry, path, order: matcher.order })
     }
 
     /// Shows every way in which routes may name this host.
-    fn each_host(&self, host: &[u8], mut show: impl FnMut(place::Kind, &[u8])) {
-        show(place::Kind::Exact, host);
-        if self.wildcards != (0, 0) && host.len() <= HOST_BYTES_MAX {
-            for dot in memchr::memchr_iter(b'.', host) {
+    fn each_host(&self, host: &Host<'_>, mut show: impl FnMut(place::Kind, &[u8])) {
+        let name = host.name;
+        show(place::Kind::Exact, name);
+        if self.flavor == Flavor::Traditional && host.whole.first() == Some(&b'[') {
+            show(place::Kind::Exact, host.whole);
+        }
+        if self.wildcards != (0, 0) && name.len() <= HOST_BYTES_MAX {
+            for dot in memchr::memchr_iter(b'.', name) {
                 if self.wildcards.0 > 0 {
-                    show(place::Kind::Suffix, host.get(dot..).unwrap_or_default());
+                    show(place::Kind::Suffix, name.get(dot..).unwrap_or_default());
                 }
                 if self.wildcards.1 > 0 {
-                    show(place::Kind::Prefix, host.get(..=dot).unwrap_or_default());
+                    show(place::Kind::Prefix, name.get(..=dot).unwrap_or_default());
                 }
             }
         }
         show(place::Kind::Any, b"");
     }
+}
+
+/// What a lookup has found so far.
+type Best<'r> = (&'r Arc<Matcher>, Taken);
+
+fn matched(matcher: &Arc<Matcher>, taken: Taken) -> Match<'_> {
+    let pattern = |at: usize| match &matcher.paths {
+        Paths::Patterns(all) => all.get(at),
+        Paths::Condition(condition) => condition.patterns.get(at),
+        Paths::Any | Paths::Prefix => None,
+    };
+    let path = match taken {
+        Taken::Nothing => PathMatch::None,
+        Taken::Prefix(len) => PathMatch::Prefix(len),
+        Taken::Regex { at, range } => {
+            pattern(at).map_or(PathMatch::None, |pattern| PathMatch::Regex(pattern, range))
+        }
+    };
+    Match { route: &matcher.entry, path, order: matcher.order }
+}
+
+/// Which routes are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Among {
+    All,
+    WithServerNames,
+    Others,
 }
 
 /// A lookup under way.
@@ -322,7 +418,8 @@ struct Hunt<'a, 'r> {
     host: Host<'a>,
     scratch: Scratch<'a>,
     groups: &'a mut Vec<Option<NonMaxUsize>>,
-    best: Option<(&'r Arc<Matcher>, Taken)>,
+    among: Among,
+    best: Option<Best<'r>>,
 }
 
 impl<'r> Hunt<'_, 'r> {
@@ -331,6 +428,9 @@ impl<'r> Hunt<'_, 'r> {
         for matcher in matchers {
             if self.best.as_ref().is_some_and(|(best, _)| best.order >= matcher.order) {
                 return;
+            }
+            if self.among != Among::All && matcher.asks_sni() != (self.among != Among::Others) {
+                continue;
             }
             if let Some(taken) = matcher.take(self.lookup, &self.host, start_len, &mut self.scratch)
             {

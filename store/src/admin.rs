@@ -90,8 +90,14 @@ impl Admin {
 
     fn reply(&mut self, store: &mut Working<'_>, call: &Call) -> Answered {
         let Some(segments) = path::segments(&call.path) else { return Err(Reply::not_found()) };
-        let hit = self.places.find(&segments).ok_or_else(Reply::not_found)?;
-        let method = match Method::named(&call.method) {
+        let mut hit = self.places.find(&segments).ok_or_else(Reply::not_found)?;
+        let named = Method::named(&call.method);
+        let reads = matches!(named, Some(Method::Get | Method::Head)) && !call.query.is_empty();
+        if matches!(hit.place, Place::Own(_)) && !reads {
+            // A row may have the name that the endpoint took.
+            hit = self.places.find_row(&segments).unwrap_or(hit);
+        }
+        let method = match named {
             Some(Method::Options) => return Ok(reply::options(call, hit.methods)),
             Some(Method::Head) => Method::Get,
             Some(method) => method,
@@ -142,7 +148,12 @@ impl Fixture<'_, '_> {
             Fixed::Root => Ok(node::root(self.node, self.store)),
             Fixed::OpenApi => {
                 let version = &self.node.facts.version;
-                let document = openapi::document(self.store.catalogue(), self.places, version);
+                let document = openapi::document(
+                    self.store.catalogue(),
+                    self.places,
+                    &self.node.endpoints,
+                    version,
+                );
                 Ok(Reply::json(200, &document))
             }
             Fixed::Status => node::status(self.node, self.store, &self.call.query),

@@ -208,6 +208,7 @@ fn plugins_bring_endpoints_along() {
         path,
         methods: &[store::admin::Method::Get],
         listed,
+        described: None,
         answer: Box::new(|asked| {
             let words =
                 format!("{:?} {} {}", asked.method, asked.parameters.join(","), asked.query);

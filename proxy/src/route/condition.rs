@@ -8,7 +8,8 @@
 //! route is kept in the shard where such requests look.
 
 use super::Lookup;
-use super::matcher::{Host, Scratch, Taken};
+use super::matcher::{Scratch, Taken};
+use super::name::Host;
 use super::pattern::Pattern;
 use super::spec::PathText;
 use atc_router::ast::{BinaryOperator, Expression, LogicalExpression, Predicate, Value};
@@ -310,7 +311,7 @@ impl Asked<'_, '_> {
             }
             Text::Method => self.value(field, lookup.method.as_bytes(), lower, test),
             Text::Host => {
-                let (name, _) = super::matcher::split_port(lookup.host);
+                let (name, _) = super::name::split_port(lookup.host);
                 self.value(field, name, lower, test)
             }
             Text::Path => self.value(field, lookup.path.path, lower, test),

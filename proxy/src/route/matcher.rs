@@ -1,14 +1,14 @@
 //! What one route asks of a request, compiled.
 //!
 //! Source: Kong `kong/router/transform.lua` (`get_expression`): conditions are joined by "and",
-//! the values of one by "or". Kong compares hosts and server names case-sensitively; names of
-//! hosts are not case-sensitive, so here they are compared in small letters.
+//! the values of one by "or". For the traditional flavour `kong/router/traditional.lua`.
 
 use super::Lookup;
 use super::condition::{Condition, Hints};
+use super::name::{Host, NameRule};
 use super::pattern::{Pattern, Searches};
 use super::priority::Order;
-use super::spec::{Net, PathGroup, PathText, Protocols, RouteSpec};
+use super::spec::{Flavor, Net, PathGroup, PathText, Protocols, RouteSpec};
 use runtime::http::head::Fields;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -27,24 +27,9 @@ pub struct RouteEntry {
 const PLAIN: Protocols = Protocols::HTTP.and(Protocols::GRPC);
 const SECURE: Protocols = Protocols::HTTPS.and(Protocols::GRPCS);
 
-/// A name with or without a wildcard, in small letters, and the port that must go with it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct NameRule {
-    pub(super) name: Name,
-    pub(super) port: Option<u32>,
-}
-
-#[derive(Debug, PartialEq, Eq, Hash, Clone)]
-pub(super) enum Name {
-    Exact(Box<[u8]>),
-    /// `*.a.com`, kept as `.a.com`.
-    Suffix(Box<[u8]>),
-    /// `a.*`, kept as `a.`.
-    Prefix(Box<[u8]>),
-}
-
 #[derive(Debug)]
 struct HeaderRule {
+    flavor: Flavor,
     name: Box<str>,
     values: Box<[ValueRule]>,
 }
@@ -101,9 +86,12 @@ impl RouteEntry {
     pub fn new(spec: RouteSpec) -> Result<Self, String> {
         // The host that an expression asks for decides where the route is kept.
         let hinted = spec.expression.as_deref().and_then(|text| Hints::of(text).host);
-        let hosts = spec.hosts.iter().chain(&hinted).map(|host| host_rule(host)).collect();
-        let snis = spec.snis.iter().map(|sni| sni_rule(sni)).collect();
-        let headers = spec.headers.iter().map(|(name, values)| HeaderRule::new(name, values));
+        let flavor = spec.flavor;
+        let hosts = spec.hosts.iter().chain(&hinted);
+        let hosts = hosts.map(|host| NameRule::host(host, flavor)).collect();
+        let snis = spec.snis.iter().map(|sni| NameRule::server(sni, flavor)).collect();
+        let headers = spec.headers.iter();
+        let headers = headers.map(|(name, values)| HeaderRule::new(name, values, flavor));
         let headers = headers.collect::<Result<_, _>>()?;
         Ok(Self { hosts, snis, headers, spec })
     }
@@ -111,13 +99,14 @@ impl RouteEntry {
     fn asks(&self) -> u8 {
         let spec = &self.spec;
         let ask = |any: bool, bit: u8| if any { bit } else { 0 };
+        let bound = spec.flavor == Flavor::Expressions && spec.protocols != Protocols::HTTPS;
         ask(!spec.methods.is_empty(), asks::METHOD)
             | ask(!spec.hosts.is_empty(), asks::HOST)
             | ask(!spec.snis.is_empty(), asks::SNI)
             | ask(!spec.sources.is_empty(), asks::SOURCE)
             | ask(!spec.destinations.is_empty(), asks::DESTINATION)
             | ask(!spec.headers.is_empty(), asks::HEADERS)
-            | ask(spec.bound_to_protocols && spec.protocols != Protocols::HTTPS, asks::PROTOCOL)
+            | ask(bound, asks::PROTOCOL)
     }
 
     /// Server names count only where there is TLS.
@@ -128,15 +117,6 @@ impl RouteEntry {
         let Some(sni) = lookup.sni else { return false };
         self.snis.iter().any(|rule| rule.name.admits_any_case(sni.as_bytes()))
     }
-}
-
-/// The Host of a request, taken apart.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Host<'a> {
-    /// In small letters, without the port.
-    pub(super) name: &'a [u8],
-    /// The port in the Host header, else the one that the client reached.
-    pub(super) port: u32,
 }
 
 /// What a search may use: the core's caches, and room for a value in small letters.
@@ -151,16 +131,20 @@ impl Matcher {
     /// # Errors
     /// The first regular expression that does not compile, in one sentence.
     pub(super) fn new(entry: &Arc<RouteEntry>, group: &PathGroup<'_>) -> Result<Self, String> {
-        let priority = super::priority::priority(&entry.spec, group.paths.first().copied());
         Ok(Self {
-            order: Order { priority, id: group.id.as_u128() },
+            order: Order::of(&entry.spec, group),
             asks: entry.asks(),
             paths: match &entry.spec.expression {
                 Some(text) => Paths::Condition(Condition::new(text)?),
-                None => Paths::new(&group.paths)?,
+                None => Paths::new(&group.paths, entry.spec.flavor)?,
             },
             entry: Arc::clone(entry),
         })
+    }
+
+    /// Whether it asks for a server name.
+    pub(super) fn asks_sni(&self) -> bool {
+        self.asks & asks::SNI != 0
     }
 
     /// Whether the request fits, and which part of its path is the route's. The path begins with
@@ -193,7 +177,7 @@ impl Matcher {
         let protocols = if lookup.tls { SECURE } else { PLAIN };
         (!asks(asks::PROTOCOL) || spec.protocols.any(protocols))
             && (!asks(asks::METHOD) || spec.methods.iter().any(|method| method == lookup.method))
-            && (!asks(asks::HOST) || hosts.iter().any(|rule| rule.admits(host)))
+            && (!asks(asks::HOST) || admits_host(hosts, host, spec.flavor))
             && (!asks(asks::SNI) || self.entry.admits_sni(lookup))
             && (!asks(asks::SOURCE) || within(&spec.sources, lookup.client))
             && (!asks(asks::DESTINATION)
@@ -203,10 +187,20 @@ impl Matcher {
     }
 }
 
+fn admits_host(rules: &[NameRule], host: &Host<'_>, flavor: Flavor) -> bool {
+    match flavor {
+        Flavor::Traditional => rules.iter().any(|rule| rule.admits_traditional(host)),
+        Flavor::Compatible | Flavor::Expressions => rules.iter().any(|rule| rule.admits(host)),
+    }
+}
+
 impl Paths {
-    fn new(texts: &[&PathText]) -> Result<Self, String> {
+    fn new(texts: &[&PathText], flavor: Flavor) -> Result<Self, String> {
         let patterns = texts.iter().filter_map(|text| match text {
             PathText::Prefix(_) => None,
+            PathText::Regex(text) if flavor == Flavor::Traditional => {
+                Some(Pattern::path_of_bytes(text))
+            }
             PathText::Regex(text) => Some(Pattern::path(text)),
         });
         let patterns = patterns.collect::<Result<Box<[_]>, _>>()?;
@@ -218,88 +212,45 @@ impl Paths {
     }
 }
 
-/// Host and port of `a.com:80`; a part behind the colon that is no number belongs to the name.
-pub(super) fn split_port(host: &[u8]) -> (&[u8], Option<u32>) {
-    let Some(at) = memchr::memchr(b':', host) else { return (host, None) };
-    let digits = host.get(at + 1..).unwrap_or_default();
-    let port = std::str::from_utf8(digits)
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|text| text.parse().ok());
-    match port {
-        Some(port) => (host.get(..at).unwrap_or_default(), Some(port)),
-        None => (host, None),
-    }
-}
-
-fn host_rule(text: &str) -> NameRule {
-    let text = text.to_ascii_lowercase();
-    let (name, port) = split_port(text.as_bytes());
-    NameRule { name: Name::new(name), port }
-}
-
-fn sni_rule(text: &str) -> NameRule {
-    let text = text.to_ascii_lowercase();
-    let text = match text.strip_suffix('.') {
-        Some(rest) if !rest.is_empty() => rest,
-        _ => text.as_str(),
-    };
-    NameRule { name: Name::new(text.as_bytes()), port: None }
-}
-
-impl NameRule {
-    fn admits(&self, host: &Host<'_>) -> bool {
-        let port = self.port.is_none_or(|port| port == host.port);
-        let name = host.name;
-        port && match &self.name {
-            Name::Exact(text) => name == &**text,
-            Name::Suffix(text) => name.ends_with(text),
-            Name::Prefix(text) => name.starts_with(text),
-        }
-    }
-}
-
-impl Name {
-    fn new(text: &[u8]) -> Self {
-        match (text.strip_prefix(b"*"), text.strip_suffix(b"*")) {
-            (Some(rest), _) => Self::Suffix(rest.into()),
-            (None, Some(rest)) => Self::Prefix(rest.into()),
-            (None, None) => Self::Exact(text.into()),
-        }
-    }
-
-    fn admits_any_case(&self, name: &[u8]) -> bool {
-        let part = |text: &[u8], part: Option<&[u8]>| {
-            part.is_some_and(|part| part.eq_ignore_ascii_case(text))
-        };
-        match self {
-            Self::Exact(text) => name.eq_ignore_ascii_case(text),
-            Self::Suffix(text) => {
-                part(text, name.len().checked_sub(text.len()).and_then(|at| name.get(at..)))
-            }
-            Self::Prefix(text) => part(text, name.get(..text.len())),
-        }
-    }
-}
-
 impl HeaderRule {
-    fn new(name: &str, values: &[String]) -> Result<Self, String> {
+    /// The traditional flavour takes a regular expression only as a header's single value, and as
+    /// it stands, though values are compared in small letters.
+    fn new(name: &str, values: &[String], flavor: Flavor) -> Result<Self, String> {
+        let single = values.len() == 1;
         let value = |text: &String| {
             let small = text.to_lowercase();
-            Ok(match small.strip_prefix("~*") {
-                Some(regex) => ValueRule::Regex(Pattern::new(regex)?),
-                None => ValueRule::Equal(small.into_bytes().into()),
+            Ok(match (small.strip_prefix("~*"), flavor) {
+                (Some(_), Flavor::Traditional) if single => {
+                    ValueRule::Regex(Pattern::of_bytes(text.get(2..).unwrap_or_default())?)
+                }
+                (Some(regex), Flavor::Compatible | Flavor::Expressions) => {
+                    ValueRule::Regex(Pattern::new(regex)?)
+                }
+                (_, _) => ValueRule::Equal(small.into_bytes().into()),
             })
         };
         let values = values.iter().map(value).collect::<Result<_, String>>()?;
-        Ok(Self { name: name.into(), values })
+        Ok(Self { flavor, name: name.into(), values })
     }
 
     /// Whether any line of that name has one of the values.
     fn admits(&self, lines: &Fields, scratch: &mut Scratch<'_>) -> bool {
-        let mut values = lines.iter().filter(|(name, _)| same_name(&self.name, name));
+        let same = match self.flavor {
+            Flavor::Traditional => same_or_dashed,
+            Flavor::Compatible | Flavor::Expressions => same_name,
+        };
+        let mut values = lines.iter().filter(|(name, _)| same(&self.name, name));
         values.any(|(_, value)| self.values.iter().any(|rule| rule.admits(value, scratch)))
     }
+}
+
+/// The traditional flavour finds a header by its name, and a name with underscores also where the
+/// request has dashes.
+fn same_or_dashed(ours: &str, theirs: &[u8]) -> bool {
+    let same = |(ours, theirs): (u8, &u8)| {
+        ours.eq_ignore_ascii_case(theirs) || (ours == b'_' && *theirs == b'-')
+    };
+    ours.len() == theirs.len() && ours.bytes().zip(theirs).all(same)
 }
 
 /// Kong's router calls a header by its name with underscores, so `-` and `_` are one.
@@ -341,20 +292,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_port_is_split_off_only_where_it_is_a_number() {
-        for (host, name, port) in [
-            ("a.com", "a.com", None),
-            ("a.com:80", "a.com", Some(80)),
-            ("a.com:", "a.com:", None),
-            ("a.com:8x", "a.com:8x", None),
-            ("[::1]:80", "[::1]:80", None),
-            (":80", "", Some(80)),
-        ] {
-            assert_eq!(split_port(host.as_bytes()), (name.as_bytes(), port), "{host}");
-        }
-    }
-
-    #[test]
     fn names_of_headers_ignore_case_and_underscores() {
         assert!(same_name("x-foo", b"X-Foo"));
         assert!(same_name("x-foo", b"x_foo"));
@@ -363,12 +300,8 @@ mod tests {
     }
 
     #[test]
-    fn a_final_dot_of_a_server_name_does_not_count() {
-        let exact = Name::Exact(b"d.com"[..].into());
-        assert_eq!(sni_rule("D.com."), NameRule { name: exact, port: None });
-        assert!(Name::new(b"*.b.com").admits_any_case(b"A.B.com"));
-        assert!(!Name::new(b"*.b.com").admits_any_case(b"b.com"));
-        assert!(Name::new(b"c.*").admits_any_case(b"C.org"));
-        assert!(!Name::new(b"c.*").admits_any_case(b"c"));
+    fn the_traditional_flavour_folds_one_way_only() {
+        assert!(same_or_dashed("x_foo", b"X-Foo") && same_or_dashed("x-foo", b"x-foo"));
+        assert!(!same_or_dashed("x-foo", b"x_foo"));
     }
 }

@@ -39,8 +39,34 @@ impl Pattern {
     /// # Errors
     /// As [`Pattern::path`].
     pub fn new(text: &str) -> Result<Self, String> {
+        Self::of(text, regex_syntax::parse(text))
+    }
+
+    /// Compiles a path pattern for the traditional flavour: every alternative counts from the start
+    /// of the path, and classes such as `\w` know ASCII only, as in PCRE there.
+    ///
+    /// # Errors
+    /// As [`Pattern::path`].
+    pub fn path_of_bytes(text: &str) -> Result<Self, String> {
+        Self::of_bytes(&format!("^(?:{text})"))
+    }
+
+    /// Compiles a header pattern for the traditional flavour.
+    ///
+    /// # Errors
+    /// As [`Pattern::path`].
+    pub fn of_bytes(text: &str) -> Result<Self, String> {
+        let mut bytes = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build();
+        match bytes.parse(text) {
+            Ok(hir) => Self::of(text, Ok(hir)),
+            // A class with letters beyond ASCII, say.
+            Err(_) => Self::new(text),
+        }
+    }
+
+    fn of(text: &str, parsed: Result<Hir, regex_syntax::Error>) -> Result<Self, String> {
         let wrong = |reason: String| format!("invalid regex '{text}': {reason}");
-        let hir = regex_syntax::parse(text).map_err(|fault| wrong(fault.to_string()))?;
+        let hir = parsed.map_err(|fault| wrong(fault.to_string()))?;
         let config = Config::new().nfa_size_limit(Some(PATTERN_BYTES_MAX));
         let nfa = NFA::compiler().configure(config).build_from_hir(&hir);
         let nfa = nfa.map_err(|fault| wrong(fault.to_string()))?;

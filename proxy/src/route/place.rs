@@ -1,6 +1,7 @@
 //! Where a route is kept: under a way to name the host, and a first path segment.
 
-use super::matcher::{Name, RouteEntry};
+use super::matcher::RouteEntry;
+use super::name::Name;
 use super::pattern::literal_start;
 use super::spec::PathText;
 use std::borrow::Borrow;

@@ -7,7 +7,8 @@
 //! Source: Kong `kong/router/transform.lua` (`get_priority`), run under LuaJIT; the table of
 //! results is in the tests.
 
-use super::spec::{PathText, RouteSpec};
+use super::spec::{Flavor, PathGroup, PathText, RouteSpec};
+use super::traditional;
 
 /// Most header names that count.
 const HEADER_NAMES_MAX: usize = 255;
@@ -18,13 +19,34 @@ const EXPRESSION: u64 = 0xff << 56;
 const PREFIX_LEN_MASK: u64 = 0x7_ffff;
 
 /// The place of one path group of a route in the order of all: the higher comes first, and of
-/// equals the one with the higher id.
+/// equals the one with the higher id. The traditional flavour has its own, see [`traditional`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
     /// As computed by [`priority`].
     pub priority: u64,
+    /// What the traditional flavour looks at next; 0 in the others.
+    pub rank: u64,
     /// The route's id, or the id made for this path group.
     pub id: u128,
+    /// Of one route's paths in the traditional flavour the first has the highest; 0 in the others.
+    pub position: u8,
+}
+
+impl Order {
+    /// The place of one path group of `route`.
+    #[must_use]
+    pub fn of(route: &RouteSpec, group: &PathGroup<'_>) -> Self {
+        let path = group.paths.first().copied();
+        match route.flavor {
+            Flavor::Traditional => traditional::order(route, path),
+            Flavor::Compatible | Flavor::Expressions => Self {
+                priority: priority(route, path),
+                rank: 0,
+                id: group.id.as_u128(),
+                position: 0,
+            },
+        }
+    }
 }
 
 /// The priority of one path group of `route`; `path` is any path of the group.
@@ -142,7 +164,7 @@ mod tests {
 
     #[test]
     fn of_equals_the_higher_id_comes_first() {
-        let order = |priority, id| Order { priority, id };
+        let order = |priority, id| Order { priority, rank: 0, id, position: 0 };
         assert!(order(1, 2) > order(1, 1));
         assert!(order(2, 0) > order(1, u128::MAX));
     }

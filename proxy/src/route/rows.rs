@@ -1,22 +1,21 @@
 //! Routes out of the store's rows.
 
 use super::condition::Hints;
-use super::{Net, PathText, Protocols, RouteSpec};
+use super::{Flavor, Net, PathText, Protocols, RouteSpec};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use store::value::{Row, Value};
 use uuid::Uuid;
 
 impl RouteSpec {
-    /// Reads a row of `routes`.
+    /// Reads a row of `routes` for a router of that flavour.
     ///
     /// # Errors
     /// An address or protocol that cannot be read, in one sentence. The store has checked both, but
     /// a condition that is left out would let more requests in.
-    pub fn from_row(row: &Row) -> Result<Self, String> {
-        let mut spec = Self::from_values(row.id(), |name| row.get(name))?;
-        spec.bound_to_protocols = row.entity().field("expression").is_some();
-        Ok(spec)
+    pub fn from_row(row: &Row, flavor: Flavor) -> Result<Self, String> {
+        let spec = Self::from_values(row.id(), |name| row.get(name))?;
+        Ok(Self { flavor, ..spec })
     }
 
     fn from_values<'v>(id: Uuid, get: impl Fn(&str) -> &'v Value) -> Result<Self, String> {
@@ -50,7 +49,8 @@ impl RouteSpec {
             created_at: get("created_at").as_integer().unwrap_or(0),
             expression,
             priority: get("priority").as_integer().and_then(|n| n.try_into().ok()).unwrap_or(0),
-            bound_to_protocols: false,
+            path_v1: get("path_handling").as_text() == Some("v1"),
+            flavor: Flavor::Compatible,
         })
     }
 }
@@ -140,7 +140,8 @@ mod tests {
             created_at: 99,
             expression: None,
             priority: 0,
-            bound_to_protocols: false,
+            path_v1: false,
+            flavor: Flavor::Compatible,
         };
         assert_eq!(found, Ok(expected));
     }
@@ -178,7 +179,9 @@ mod tests {
             ("sources", Value::List(vec![peer])),
             ("service", Value::Id(service)),
         ]);
-        let spec = RouteSpec::from_row(&Row::pack(&ROUTES, &catalogue, object, 1)).unwrap();
+        let spec =
+            RouteSpec::from_row(&Row::pack(&ROUTES, &catalogue, object, 1), Flavor::Compatible);
+        let spec = spec.unwrap();
         assert_eq!((spec.id, spec.service), (id, Some(service)));
         assert_eq!(spec.headers, [("x-v".to_owned(), vec!["1".to_owned()])]);
         assert_eq!(spec.sources, [Net { ip: Some("127.0.0.0/8".parse().unwrap()), port: None }]);

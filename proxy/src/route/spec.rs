@@ -51,6 +51,40 @@ impl Protocols {
     }
 }
 
+/// How routes are told apart: Kong's `router_flavor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Flavor {
+    /// `traditional_compatible`: one number orders all routes.
+    #[default]
+    Compatible,
+    /// `traditional`: categories of conditions, then what is special within one.
+    Traditional,
+    /// `expressions`: as the first, and routes may be expressions.
+    Expressions,
+}
+
+impl Flavor {
+    /// The flavour of that name in kong.conf; the first where it has none of the three.
+    #[must_use]
+    pub fn named(name: Option<&str>) -> Self {
+        match name {
+            Some("traditional") => Self::Traditional,
+            Some("expressions") => Self::Expressions,
+            _ => Self::Compatible,
+        }
+    }
+
+    /// Its name in kong.conf.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Compatible => "traditional_compatible",
+            Self::Traditional => "traditional",
+            Self::Expressions => "expressions",
+        }
+    }
+}
+
 /// One entry of `paths`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathText {
@@ -124,12 +158,15 @@ pub struct RouteSpec {
     pub expression: Option<String>,
     /// Decides among expressions: the greater goes first.
     pub priority: u64,
-    /// Whether only requests of its protocols match (`router_flavor = expressions`). A route for
-    /// `https` alone matches the others too, to redirect them.
-    pub bound_to_protocols: bool,
+    /// Whether paths are joined in the old way (`path_handling` v1, traditional flavour only).
+    pub path_v1: bool,
+    /// The flavour of the router that it is for. With expressions only requests of a route's
+    /// protocols match; one for `https` alone matches the others too, to redirect them.
+    pub flavor: Flavor,
 }
 
-/// Paths that are matched together: all regular expressions, or all prefixes of one length.
+/// Paths that are matched together: all regular expressions, or all prefixes of one length; in the
+/// traditional flavour each path by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathGroup<'a> {
     /// The route's id, or one made from it where the route has several groups.
@@ -142,6 +179,10 @@ impl RouteSpec {
     /// Splits the paths into groups; a route without paths has one empty group.
     #[must_use]
     pub fn groups(&self) -> Vec<PathGroup<'_>> {
+        if self.flavor == Flavor::Traditional && !self.paths.is_empty() {
+            let alone = |path| PathGroup { id: self.id, paths: vec![path] };
+            return self.paths.iter().map(alone).collect();
+        }
         let mut groups: Vec<(usize, Vec<&PathText>)> = Vec::new();
         for path in &self.paths {
             let key = match path {
@@ -206,7 +247,8 @@ pub(crate) mod tests {
             created_at: 0,
             expression: None,
             priority: 0,
-            bound_to_protocols: false,
+            path_v1: false,
+            flavor: Flavor::Compatible,
         };
         for word in text.split_whitespace() {
             let (key, values) = word.split_once('=').unwrap();
@@ -219,6 +261,7 @@ pub(crate) mod tests {
                 "snis" => spec.snis = list(),
                 "sources" => spec.sources = values.split(',').map(net).collect(),
                 "destinations" => spec.destinations = values.split(',').map(net).collect(),
+                "created_at" => spec.created_at = values.parse().unwrap(),
                 "regex_priority" => spec.regex_priority = values.parse().unwrap(),
                 "protocols" => {
                     let all = values.split(',').map(|name| Protocols::named(name).unwrap());

@@ -190,6 +190,75 @@ fn sources_are_addresses_networks_and_ports() {
     check(routes, "/", "client=[::ffff:10.9.8.7]:1", (1, ""));
 }
 
+/// As [`check`], in the traditional flavour.
+#[track_caller]
+fn check_traditional(routes: &[&str], path: &str, words: &str, expected: (u128, &str)) {
+    let specs = routes.iter().zip(1_u128..).map(|(text, id)| RouteSpec {
+        id: Uuid::from_u128(id),
+        flavor: Flavor::Traditional,
+        ..spec(text)
+    });
+    let (router, faults) = Router::new(specs);
+    assert_eq!(faults, []);
+    let found = decide(&router, path, words);
+    let expected = (expected.0 > 0).then(|| (expected.0, expected.1.to_owned()));
+    assert_eq!(found, Ok(expected), "routes {routes:?}, path {path}, {words}");
+}
+
+#[test]
+fn the_traditional_flavour_asks_for_ports_as_they_are_named() {
+    let routes = &["hosts=a.com:81", "hosts=a.com", "hosts=b.*:80", "hosts=b.*", "hosts=*.c.com"];
+    for (host, expected) in [
+        ("a.com", 2),
+        ("a.com:81", 1),
+        ("A.com:82", 2),
+        ("b.org", 3),
+        ("b.org:80", 3),
+        ("b.org:81", 4),
+        ("x.c.com:9", 5),
+        (".c.com", 0),
+        ("c.com", 0),
+        ("a.com:x", 0),
+        ("b.org:x", 0),
+    ] {
+        check_traditional(routes, "/", &format!("host={host}"), (expected, ""));
+    }
+    check_traditional(&["hosts=b.*:80"], "/", "host=b.org tls=on", (0, ""));
+    check_traditional(&["hosts=b.*:443"], "/", "host=b.org tls=on", (1, ""));
+    let ip = &["hosts=[::1]:81", "hosts=::1", "hosts=[::2]"];
+    for (host, expected) in [("[::1]", 2), ("[::1]:81", 1), ("[::1]:82", 2), ("[::2]", 3)] {
+        check_traditional(ip, "/", &format!("host={host}"), (expected, ""));
+    }
+}
+
+#[test]
+fn the_traditional_flavour_goes_by_categories() {
+    check_traditional(&["paths=/m methods=GET", "paths=/mo"], "/mo", "", (1, "/m"));
+    let shadow = &["hosts=a.com", "hosts=a.com snis=a.com", "hosts=b.com snis=b.com"];
+    check_traditional(shadow, "/", "host=a.com", (1, ""));
+    check_traditional(shadow, "/", "host=a.com sni=a.com", (2, ""));
+    check_traditional(shadow, "/", "host=b.com", (3, ""));
+    check_traditional(&["paths=/ snis=*.b.com"], "/", "sni=a.b.com", (0, ""));
+    let old = &["paths=/a created_at=2", "paths=/a created_at=1", "paths=/a created_at=2"];
+    check_traditional(old, "/a", "", (2, "/a"));
+    let long = &["paths=/a,/bbbbbbb", "paths=/a/bb"];
+    check_traditional(long, "/a/bb/c", "", (2, "/a/bb"));
+}
+
+#[test]
+fn the_traditional_flavour_reads_patterns_as_bytes_from_the_start() {
+    check_traditional(&["paths=~/a|/b"], "/x/b", "", (0, ""));
+    check_traditional(&["paths=~/a|/b"], "/b/x", "", (1, "/b"));
+    check_traditional(&[r"paths=~/\w$"], "/%c3%a9", "", (0, ""));
+    check_traditional(&["paths=~/[é]"], "/%c3%a9", "", (1, "/é"));
+    check_traditional(&["paths=/"], "/private%80", "", (1, "/"));
+    let single = &["headers=x-v:~*^v[0-9]+$", "headers=x-v:~*^v|other"];
+    check_traditional(single, "/", "x-v=V12", (1, ""));
+    check_traditional(single, "/", "x-v=~*^V", (2, ""));
+    check_traditional(single, "/", "x_v=v12", (0, ""));
+    check_traditional(&["headers=x_v:1"], "/", "X-V=1", (1, ""));
+}
+
 #[test]
 fn what_is_no_text_has_no_route_where_paths_matter() {
     check(&["paths=/"], "/private%80", "", (0, ""));
@@ -292,6 +361,7 @@ fn let_through(router: &Router, target: &str, open: u128) -> Option<String> {
             strip,
             matched_len: Some(taken.len()),
             query: target.query,
+            v1: false,
         };
         if upstream::write(&joined, &mut out).is_ok() {
             out.push(b'\n');

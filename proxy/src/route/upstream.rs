@@ -1,7 +1,7 @@
 //! The path that the upstream is asked for: the service's path joined to the request's.
 //!
-//! Only `path_handling` v0 exists in this flavour of the router; a route that says v1 is treated as
-//! v0, as recorded.
+//! `path_handling` v1 exists in the traditional flavour of the router only; in the others a route
+//! that says v1 is treated as v0, as recorded.
 //!
 //! Source: Kong `kong/router/utils.lua` (`get_upstream_uri_v0`, `sanitize_uri_postfix`),
 //! `kong/router/atc.lua` (`set_upstream_uri`), `kong/tools/uri.lua` (`escape`).
@@ -22,6 +22,8 @@ pub struct Joined<'a> {
     pub matched_len: Option<usize>,
     /// The query as received, without its `?`.
     pub query: Option<&'a [u8]>,
+    /// The old way (`path_handling` v1): the service's path, then what is left, as they are.
+    pub v1: bool,
 }
 
 /// Appends path and query for the upstream to `out`, escaped where a byte is not safe in a head.
@@ -33,7 +35,15 @@ pub fn write(joined: &Joined<'_>, out: &mut Vec<u8>) -> Result<(), PathFault> {
     let base = joined.base.filter(|base| !base.is_empty()).unwrap_or(b"/");
     let trimmed = base.strip_suffix(b"/");
     let path = joined.path;
-    if joined.strip {
+    if joined.v1 {
+        // Without stripping, the request's path but for its first slash.
+        let from = joined.matched_len.filter(|_| joined.strip).unwrap_or(1);
+        let rest = path.get(from..).unwrap_or_default();
+        let rest = if joined.strip { sanitise(rest)? } else { rest };
+        let double = joined.strip && rest.first() == Some(&b'/');
+        escape(trimmed.filter(|_| double).unwrap_or(base), out);
+        escape(rest, out);
+    } else if joined.strip {
         let postfix = sanitise(path.get(joined.matched_len.unwrap_or(1)..).unwrap_or_default())?;
         let closed = path.ends_with(b"/");
         match (trimmed, postfix.first()) {
@@ -116,6 +126,7 @@ mod tests {
             strip,
             matched_len,
             query: None,
+            v1: false,
         };
         let mut out = Vec::new();
         write(&joined, &mut out).ok()?;
@@ -228,10 +239,39 @@ mod tests {
     }
 
     #[test]
+    fn the_old_way_joins_what_is_left_as_it_is() {
+        for (base, path, strip, matched_len, expected) in [
+            ("/", "/route/x", true, Some(6), "/x"),
+            ("/", "/routex", true, Some(6), "/x"),
+            ("/service", "/route", true, Some(6), "/service"),
+            ("/service", "/routereq", true, Some(6), "/servicereq"),
+            ("/service", "/route/", true, Some(6), "/service/"),
+            ("/service/", "/route/x", true, Some(6), "/service/x"),
+            ("/service/", "/route", true, Some(6), "/service/"),
+            ("/service", "/route/x", false, Some(6), "/serviceroute/x"),
+            ("/service/", "/route", false, Some(6), "/service/route"),
+            ("/service", "/", false, None, "/service"),
+            ("/service/", "/route", true, None, "/service/route"),
+        ] {
+            let (base, path) = (Some(base.as_bytes()), path.as_bytes());
+            let joined = Joined { base, path, strip, matched_len, query: None, v1: true };
+            let mut out = Vec::new();
+            write(&joined, &mut out).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{joined:?}");
+        }
+    }
+
+    #[test]
     fn the_query_is_kept_as_received() {
         let mut out = b"X".to_vec();
-        let mut joined =
-            Joined { base: None, path: b"/r", strip: true, matched_len: Some(2), query: Some(b"") };
+        let mut joined = Joined {
+            base: None,
+            path: b"/r",
+            strip: true,
+            matched_len: Some(2),
+            query: Some(b""),
+            v1: false,
+        };
         write(&joined, &mut out).unwrap();
         joined.query = Some(b"x=%2F&y=a+b|");
         write(&joined, &mut out).unwrap();

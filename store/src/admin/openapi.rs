@@ -3,20 +3,25 @@
 //! OpenAPI 3.1. Rules across fields and limits that are functions have no words there: what they
 //! refuse is answered with the fault object that every operation names.
 
-use super::Method;
 use super::place::{Fixed, Place, Places, Targets};
+use super::{Method, OwnEndpoint};
 use crate::entities::TARGETS;
 use crate::schema::{Catalogue, Choices, Entity, Field, Kind, Limit, Shape};
 use crate::value::Value;
 use serde_json::{Map, Value as Json, json};
 
 /// The whole document. `version` is Tollgate's.
-pub(super) fn document(catalogue: &Catalogue, places: &Places, version: &str) -> Json {
+pub(super) fn document(
+    catalogue: &Catalogue,
+    places: &Places,
+    own: &[OwnEndpoint],
+    version: &str,
+) -> Json {
     let mut paths = Map::new();
     // What is not built says so with 501: tools have nothing to learn from it.
     let built = |place: &Place| !matches!(place, Place::Fixed(Fixed::StatusDns | Fixed::Robots));
     for (path, place, methods) in places.each().filter(|(_, place, _)| built(place)) {
-        paths.insert(path.clone(), operations(&path, place, methods));
+        paths.insert(path.clone(), operations(&path, place, methods, own));
     }
     let entities = catalogue.entities.iter().filter(|entity| entity.admin);
     let schemas: Map<String, Json> =
@@ -46,7 +51,7 @@ fn shared() -> [(String, Json); 2] {
     [("fault".to_owned(), fault), ("document".to_owned(), document)]
 }
 
-fn operations(path: &str, place: Place, methods: &[Method]) -> Json {
+fn operations(path: &str, place: Place, methods: &[Method], own: &[OwnEndpoint]) -> Json {
     let names = path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     let parameters: Vec<_> = names
         .map(|name| {
@@ -60,7 +65,9 @@ fn operations(path: &str, place: Place, methods: &[Method]) -> Json {
     }
     for method in methods {
         let operation = match place {
-            Place::Own(_) => own(),
+            Place::Own(at) => {
+                own.get(at).and_then(|own| own.described.clone()).unwrap_or_else(undescribed)
+            }
             place => operation(place, *method),
         };
         shown.insert(method.name().to_ascii_lowercase(), operation);
@@ -69,7 +76,7 @@ fn operations(path: &str, place: Place, methods: &[Method]) -> Json {
 }
 
 /// What a plugin's endpoint answers is its own affair.
-fn own() -> Json {
+fn undescribed() -> Json {
     let texts = json!({ "schema": { "type": "string" } });
     let any = json!({ "application/json": { "schema": {} }, "text/plain": texts });
     let fault = json!({ "$ref": "#/components/schemas/fault" });
@@ -231,7 +238,7 @@ mod tests {
 
     fn made() -> Json {
         let catalogue = Catalogue::new(Vec::new(), &[]);
-        document(&catalogue, &Places::new(&catalogue), "1")
+        document(&catalogue, &Places::new(&catalogue), &[], "1")
     }
 
     fn references(value: &Json, found: &mut Vec<String>) {

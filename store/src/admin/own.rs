@@ -42,7 +42,10 @@ impl Asked<'_> {
 /// Answers a call. Runs on the store's thread: it must not block.
 pub type AnswerOwn = Box<dyn FnMut(&Asked<'_>) -> Reply + Send>;
 
-/// An endpoint that a plugin brings along.
+/// An endpoint that a plugin or the program brings along.
+///
+/// Where Kong has a row at its path (`/routes/match`), other methods and calls without arguments
+/// are about that row.
 pub struct OwnEndpoint {
     /// Its path, parameters in braces. What the core has already stays the core's.
     pub path: &'static str,
@@ -50,6 +53,8 @@ pub struct OwnEndpoint {
     pub methods: &'static [Method],
     /// Whether `GET /endpoints` lists it: what Kong does not have stays out of there.
     pub listed: bool,
+    /// Its one operation in the words of OpenAPI; what any endpoint may do where there is none.
+    pub described: Option<Json>,
     /// Answers.
     pub answer: AnswerOwn,
 }

@@ -275,8 +275,22 @@ impl Places {
 
     /// Where the path leads; a literal segment goes before a parameter.
     pub(super) fn find<'a>(&self, segments: &'a [String]) -> Option<Hit<'a>> {
+        self.find_where(segments, |_| true)
+    }
+
+    /// The row that a path leads to, whatever endpoint was put before it.
+    pub(super) fn find_row<'a>(&self, segments: &'a [String]) -> Option<Hit<'a>> {
+        self.find_where(segments, |place| matches!(place, Place::Row(_)))
+    }
+
+    fn find_where<'a>(
+        &self,
+        segments: &'a [String],
+        wanted: impl Fn(&Place) -> bool,
+    ) -> Option<Hit<'a>> {
         let fits = |endpoint: &&Endpoint| {
-            endpoint.segments.len() == segments.len()
+            wanted(&endpoint.place)
+                && endpoint.segments.len() == segments.len()
                 && endpoint
                     .segments
                     .iter()
