@@ -7,13 +7,17 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::Arc,
     time::Duration,
 };
+
+use rustls::ClientConfig;
 
 use crate::{
     engine::{Engine, Poll},
     histogram::Histogram,
     parser::{Answer, Parser},
+    stream::Stream,
 };
 
 const CONNECT_MS_MAX: u64 = 1_000;
@@ -52,6 +56,8 @@ pub struct Plan {
     pub hear: Option<Hear>,
     /// A header line of the answers that `hear` wants.
     pub want: Option<&'static str>,
+    /// How the connections speak TLS, if they do.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 /// What came of a load since it began or was last cleared.
@@ -80,7 +86,7 @@ impl Score {
 }
 
 struct Client {
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     parser: Parser,
     unsent: Vec<u8>,
     sent: usize,
@@ -283,7 +289,7 @@ impl Clients {
         stream.set_nonblocking(true)?;
         self.poll.add_client(&stream, index)?;
         self.all[index].parser.reset();
-        self.all[index].stream = Some(stream);
+        self.all[index].stream = Some(Stream::new(stream, self.plan.tls.as_ref())?);
         Ok(())
     }
 
@@ -310,7 +316,8 @@ impl Clients {
             match stream.read(page) {
                 Ok(0) => return self.closed(index, now()),
                 Ok(n) => {
-                    if !self.take(index, &page[..n], now()) || (n < page.len() && !gone) {
+                    let all = stream.short_read_is_all() && n < page.len() && !gone;
+                    if !self.take(index, &page[..n], now()) || all {
                         return;
                     }
                 }
@@ -399,6 +406,7 @@ mod tests {
             ask: Box::new(|_, out| out.extend_from_slice(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")),
             hear: None,
             want: None,
+            tls: None,
         };
         let mut load = Load::new(&mut engine, plan);
         load.run_for(Duration::from_millis(time_ms)).unwrap();
@@ -443,6 +451,7 @@ mod tests {
             }),
             hear: None,
             want: None,
+            tls: None,
         };
         let mut load = Load::new(&mut engine, plan);
         load.run_for(Duration::from_millis(400)).unwrap();

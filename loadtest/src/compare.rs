@@ -3,18 +3,25 @@
 //! Every round visits every target, in an order that turns by one each round, so that whatever
 //! changes on the machine meanwhile touches all alike. Ratios are taken round by round.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+mod h2load;
+mod rows;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use rustls::ClientConfig;
 
 use crate::{
     Fault,
-    clients::{Load, Pace, Plan},
+    clients::{Load, Pace, Plan, Score},
     collector::{Collector, Depth},
     cpu::{self, Usage},
     engine::Engine,
     scene,
-    servers::{Place, Server},
+    servers::{Place, Server, find_program},
     stats,
 };
+use h2load::H2load;
+use rows::{By, Port, Row};
 
 /// What `compare` is told.
 #[derive(Debug, Clone)]
@@ -31,18 +38,20 @@ pub struct Options {
     pub connections: usize,
     /// Length of the upstream's answers.
     pub body_bytes: usize,
-    /// Requests a second of the scenario with a fixed rate.
+    /// Requests a second of the row with a fixed rate.
     pub rate: f64,
-    /// Which scenarios: `plain`, `plugins`, `rate`; `moesif` and `moesif-rate` are a gateway with
-    /// that plugin alone beside itself without it, in a closed loop and at the fixed rate.
-    pub scenarios: Vec<String>,
+    /// Which rows, by name.
+    pub rows: Vec<String>,
     /// The gateway's CPU.
     pub road_cpu: usize,
     /// The CPU of clients, upstream, collector and the gateway's other threads.
     pub load_cpu: usize,
 }
 
-const SCENARIOS: [&str; 5] = ["plain", "plugins", "rate", "moesif", "moesif-rate"];
+/// The names of all rows.
+pub fn every_row() -> Vec<String> {
+    rows::ROWS.iter().map(|row| row.name.to_owned()).collect()
+}
 
 /// A way through a server.
 struct Target<'s> {
@@ -73,6 +82,11 @@ pub struct Round {
 /// # Errors
 /// A server does not start, or the machine refuses something; in words.
 pub fn run(options: &Options) -> Result<(), Fault> {
+    let rows = options.rows.iter().map(|name| Row::named(name));
+    let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
+    if options.tollgate.is_none() {
+        rows.retain(|row| !row.is_guarded());
+    }
     cpu::pin(None, &[options.load_cpu])?;
     // The load must not wait for the office's threads that share its CPU; only root may ask.
     let _ = rustix::process::setpriority_process(None, -15);
@@ -89,23 +103,28 @@ pub fn run(options: &Options) -> Result<(), Fault> {
         options.road_cpu,
         options.load_cpu
     );
-    for scenario in &options.scenarios {
-        let mut targets = targets(scenario, &servers)?;
-        let fixed = matches!(scenario.as_str(), "rate" | "moesif-rate");
-        let pace = if fixed { Pace::Rate(options.rate) } else { Pace::Closed };
+    for row in rows {
+        let mut targets = targets(row, &servers);
+        if row.by == By::H2load && find_program("h2load").is_err() {
+            println!("\n!! row {} is left out: it needs h2load (nghttp2-client)", row.name);
+            continue;
+        }
+        let tls = row.tls()?;
         for round in 0..options.rounds {
             for step in 0..targets.len() {
                 let index = (round + step) % targets.len();
                 let target = &mut targets[index];
-                let (server, request) = (target.server, &target.request);
-                let size = (options.connections, options.visit_ms);
-                let measured = visit(&mut engine, size, server, request, pace)?;
+                let measured = if row.by == By::H2load {
+                    visit_by_h2load(&mut engine, options, target, row)?
+                } else {
+                    visit_by_us(&mut engine, options, target, row, tls.as_ref())?
+                };
                 target.rounds.push(measured);
             }
         }
         // With and without the plugin on one gateway; otherwise all beside the first.
-        let beside = if scenario.starts_with("moesif") { 2 } else { targets.len() };
-        targets.chunks(beside.max(1)).for_each(|targets| report(scenario, targets));
+        let beside = if row.is_pair() { 2 } else { targets.len() };
+        targets.chunks(beside.max(1)).for_each(|targets| report(row, targets));
     }
     let events = collector.books().events;
     println!("the collector took {events} events");
@@ -144,42 +163,43 @@ fn start_all(
     Ok(servers)
 }
 
-fn targets<'s>(scenario: &str, servers: &'s [Server]) -> Result<Vec<Target<'s>>, Fault> {
-    let mut targets = Vec::new();
-    let mut add = |server: &'s Server, what: &str, path: &str, headers: &str| {
-        let label = format!("{}{what}", server.name);
-        targets.push(Target {
-            label,
+fn targets<'s>(row: &Row, servers: &'s [Server]) -> Vec<Target<'s>> {
+    let of = |server: &'s Server| {
+        let requests = row.requests(server).into_iter();
+        requests.map(move |(what, request)| Target {
+            label: format!("{}{what}", server.name),
             server,
-            request: scene::get(path, headers),
+            request,
             rounds: Vec::new(),
-        });
+        })
     };
-    let key = format!("apikey: {}\r\n", scene::KEY);
-    for server in servers.iter().filter(|server| server.admin.is_some()) {
-        if scenario.starts_with("moesif") {
-            add(server, "", "/load/", "");
-            add(server, " + moesif", "/reported/", "");
-        }
-    }
-    for server in servers.iter().filter(|_| !scenario.starts_with("moesif")) {
-        let plain = server.admin.is_none() || scenario != "plugins";
-        if plain {
-            add(server, "", "/load/", "");
-        }
-        if server.admin.is_some() && scenario != "plain" {
-            add(server, " + 3 plugins", "/guarded/", &key);
-        }
-    }
-    if !SCENARIOS.contains(&scenario) {
-        let known = SCENARIOS.join(", ");
-        return Err(format!("there is no scenario {scenario}: {known}").into());
-    }
-    Ok(targets)
+    servers.iter().flat_map(of).collect()
 }
 
-/// One target's turn: so many connections ask the same for so many milliseconds, and for a third
-/// of them before, unmeasured.
+/// One target's turn.
+fn visit_by_us(
+    engine: &mut Engine,
+    options: &Options,
+    target: &Target<'_>,
+    row: &Row,
+    tls: Option<&Arc<ClientConfig>>,
+) -> Result<Round, Fault> {
+    let request = target.request.clone();
+    let server = target.server;
+    let plan = Plan {
+        target: if row.port == Port::Tls { server.tls } else { server.proxy },
+        connections: row.connections(options.connections),
+        pace: row.pace(options.rate),
+        ask: Box::new(move |_, out| out.extend_from_slice(&request)),
+        hear: None,
+        want: None,
+        tls: tls.cloned(),
+    };
+    measure(engine, plan, server, options.visit_ms)
+}
+
+/// So many connections ask a server the same in the clear, for so many milliseconds and a third of
+/// them before, unmeasured.
 ///
 /// # Errors
 /// The kernel's.
@@ -198,7 +218,17 @@ pub fn visit(
         ask: Box::new(move |_, out| out.extend_from_slice(&request)),
         hear: None,
         want: None,
+        tls: None,
     };
+    measure(engine, plan, server, visit_ms)
+}
+
+fn measure(
+    engine: &mut Engine,
+    plan: Plan,
+    server: &Server,
+    visit_ms: u64,
+) -> Result<Round, Fault> {
     let mut load = Load::new(engine, plan);
     load.run_for(Duration::from_millis(visit_ms / 3))?;
     load.clear();
@@ -210,23 +240,51 @@ pub fn visit(
     Ok(round(&score, used, ended_ns - begun_ns))
 }
 
-fn round(score: &crate::clients::Score, used: Usage, time_ns: u64) -> Round {
-    let answers = score.answers().max(1) as f64;
-    let us = |quantile: f64| score.latencies.at(quantile) as f64 / 1e3;
+/// One target's turn with h2load: what reaches the upstream is counted.
+fn visit_by_h2load(
+    engine: &mut Engine,
+    options: &Options,
+    target: &Target<'_>,
+    row: &Row,
+) -> Result<Round, Fault> {
+    let before_ms = options.visit_ms / 3 + 200;
+    let client = H2load::start(&row.url(target.server), before_ms + options.visit_ms + 200)?;
+    engine.serve_for(before_ms)?;
+    let (before, asked) = (target.server.usage(), engine.upstream.requests);
+    let begun_ns = engine.now_ns();
+    engine.serve_for(options.visit_ms)?;
+    let used = target.server.usage().since(before);
+    let answered = engine.upstream.requests - asked;
+    let mut measured = costs(answered, used, engine.now_ns() - begun_ns);
+    measured.failures = client.finish(engine)?;
+    Ok(measured)
+}
+
+/// What so many answers cost.
+fn costs(answers: u64, used: Usage, time_ns: u64) -> Round {
+    let each = |ns: u64| ns as f64 / 1e3 / answers.max(1) as f64;
     Round {
-        per_second: score.answers() as f64 * 1e9 / time_ns as f64,
-        p50_us: us(0.5),
-        p99_us: us(0.99),
-        p999_us: us(0.999),
-        road_us: used.road_ns as f64 / 1e3 / answers,
-        user_us: used.road_user_ns as f64 / 1e3 / answers,
-        whole_us: used.whole_ns as f64 / 1e3 / answers,
-        failures: score.failures() + score.refused,
+        per_second: answers as f64 * 1e9 / time_ns as f64,
+        road_us: each(used.road_ns),
+        user_us: each(used.road_user_ns),
+        whole_us: each(used.whole_ns),
+        ..Round::default()
     }
 }
 
-fn report(scenario: &str, targets: &[Target<'_>]) {
-    println!("\nscenario {scenario} (medians of rounds; ratios to {} [95 %])", targets[0].label);
+fn round(score: &Score, used: Usage, time_ns: u64) -> Round {
+    let us = |quantile: f64| score.latencies.at(quantile) as f64 / 1e3;
+    Round {
+        p50_us: us(0.5),
+        p99_us: us(0.99),
+        p999_us: us(0.999),
+        failures: score.failures() + score.refused,
+        ..costs(score.answers(), used, time_ns)
+    }
+}
+
+fn report(row: &Row, targets: &[Target<'_>]) {
+    println!("\nrow {}: {} (medians of rounds; ratios to nginx [95 %])", row.name, row.about);
     println!(
         "{:32} {:>9} {:>7} {:>7} {:>8} {:>8} {:>7} {:>9}  {:22} {:22} p99 - baseline, us",
         "",
@@ -267,9 +325,24 @@ fn report(scenario: &str, targets: &[Target<'_>]) {
             late.low,
             late.high
         );
+        let goal = row.goal(&target.label);
+        if goal > 0.0 {
+            let road = stats::ratio(&of(target, |r| r.road_us), &of(&targets[0], |r| r.road_us));
+            println!("{:32} goal {goal:.2}: {}", "", against(goal, road));
+        }
         let failures: u64 = target.rounds.iter().map(|round| round.failures).sum();
         if failures > 0 {
             println!("!! {}: {failures} requests failed", target.label);
         }
+    }
+}
+
+/// Whether an estimate reaches a goal.
+fn against(goal: f64, found: stats::Estimate) -> &'static str {
+    match found.mean {
+        mean if mean <= goal && found.high <= goal => "met",
+        mean if mean <= goal => "met, the interval reaches above it",
+        _ if found.low <= goal => "missed, the interval reaches below it",
+        _ => "missed",
     }
 }

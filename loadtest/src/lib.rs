@@ -27,6 +27,7 @@ pub mod prove;
 pub mod scene;
 pub mod servers;
 pub mod stats;
+pub mod stream;
 pub mod upstream;
 
 /// What ends a scenario early, in words for a person.

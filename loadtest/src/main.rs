@@ -25,12 +25,13 @@ loadtest: drives any gateway with the same load
       stands in Moesif's place; the files are read again every second, with new tags
   loadtest compare [--tollgate PROGRAM] [--drivers epoll,io_uring] [--rounds 10] [--visit-ms 3000]
                    [--connections 64] [--bytes 1024] [--rate 4000]
-                   [--scenarios plain,plugins,rate,moesif,moesif-rate] [--road-cpu 1] [--load-cpu 0]
-      Tollgate beside nginx in interleaved rounds; without --tollgate nginx beside itself
+                   [--rows get,post,tls,handshake,download,h2,h2c,download-tls,plugins,rate,moesif,
+                   moesif-rate] [--road-cpu 1] [--load-cpu 0]
+      Tollgate beside nginx in interleaved rounds; without --tollgate nginx beside itself;
+      h2 and h2c need the program h2load
   loadtest prove --tollgate PROGRAM [--drivers epoll,io_uring]
-                 [--only crash,outage,losses,rate,live,idle,allocations,plugins,cache,adopt]
-                 [--only crash,outage,losses,rate,live,idle,allocations,million,
-                  million-postgres,postgres,nodes,office,adopt]
+                 [--only crash,outage,losses,rate,live,idle,allocations,plugins,cache,million,
+                   million-postgres,postgres,nodes,office,adopt]
                  [--connections 256] [--requests 60000] [--kills 5] [--idle 10000]
                  [--credentials 100000] [--shorten 1] [--seed N]
       experiments that pass or fail; the exit status tells
@@ -115,6 +116,7 @@ fn one_load(line: Parser) -> Result<(), Fault> {
         ask: Box::new(move |_, out| out.extend_from_slice(&request)),
         hear: None,
         want: None,
+        tls: None,
     };
     let mut load = Load::new(&mut engine, plan);
     load.run_for(Duration::from_secs_f64(one.seconds / 5.0))?;
@@ -245,7 +247,7 @@ fn compare_options(mut line: Parser) -> Result<compare::Options, Fault> {
         connections: 64,
         body_bytes: 1_024,
         rate: 4_000.0,
-        scenarios: list("plain,plugins,rate,moesif,moesif-rate"),
+        rows: compare::every_row(),
         road_cpu: 1,
         load_cpu: 0,
     };
@@ -258,14 +260,11 @@ fn compare_options(mut line: Parser) -> Result<compare::Options, Fault> {
             Arg::Long("connections") => options.connections = line.value()?.parse()?,
             Arg::Long("bytes") => options.body_bytes = line.value()?.parse()?,
             Arg::Long("rate") => options.rate = line.value()?.parse()?,
-            Arg::Long("scenarios") => options.scenarios = list(&line.value()?.string()?),
+            Arg::Long("rows" | "scenarios") => options.rows = list(&line.value()?.string()?),
             Arg::Long("road-cpu") => options.road_cpu = line.value()?.parse()?,
             Arg::Long("load-cpu") => options.load_cpu = line.value()?.parse()?,
             other => return Err(other.unexpected().into()),
         }
-    }
-    if options.tollgate.is_none() {
-        options.scenarios.retain(|name| matches!(name.as_str(), "plain" | "rate"));
     }
     Ok(options)
 }

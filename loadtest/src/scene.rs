@@ -111,3 +111,14 @@ pub fn get(path: &str, headers: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: load.example\r\nAccept: */*\r\n{headers}\r\n")
         .into_bytes()
 }
+
+/// The bytes of a POST with a JSON body of so many bytes.
+pub fn post(path: &str, body_bytes: usize) -> Vec<u8> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: load.example\r\nAccept: */*\r\n\
+         Content-Type: application/json\r\nContent-Length: {body_bytes}\r\n\r\n"
+    );
+    let mut bytes = head.into_bytes();
+    crate::upstream::json_of(body_bytes, &mut bytes);
+    bytes
+}

@@ -17,12 +17,16 @@ use crate::{
     Fault,
     admin::Admin,
     cpu::{self, Usage},
+    stream,
 };
 
 const START_SECONDS_MAX: u64 = 60;
 const STOP_SECONDS_MAX: u64 = 10;
 /// Ports that the kernel does not give to outgoing connections.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// Files of a server's certificate.
+const CERTIFICATE: &str = "server.pem";
+const KEY: &str = "server.key";
 /// Bytes of a server's last words that a fault repeats.
 const LAST_WORDS_BYTES: usize = 2_000;
 
@@ -42,6 +46,10 @@ pub struct Server {
     pub name: String,
     /// Where it proxies.
     pub proxy: SocketAddr,
+    /// The same over TLS, HTTP/1 and HTTP/2.
+    pub tls: SocketAddr,
+    /// The same in HTTP/2 in the clear.
+    pub h2c: SocketAddr,
     /// Where its Admin API is; nginx has none.
     pub admin: Option<SocketAddr>,
     /// Its files, removed when it is dropped.
@@ -78,9 +86,12 @@ impl Server {
     /// It is not installed, or does not answer within a minute; its last words are in the fault.
     pub fn nginx(upstream: SocketAddr, cpus: &[usize]) -> Result<Self, Fault> {
         let folder = new_folder("nginx")?;
-        let proxy = free_addr()?;
+        let (proxy, tls, h2c) = (free_addr()?, free_addr()?, free_addr()?);
+        write_certificate(&folder)?;
         let conf = include_str!("../nginx.conf")
             .replace("{listen}", &proxy.to_string())
+            .replace("{tls}", &tls.to_string())
+            .replace("{h2c}", &h2c.to_string())
             .replace("{upstream}", &upstream.to_string())
             .replace("{folder}", &folder.to_string_lossy());
         let conf_file = folder.join("nginx.conf");
@@ -94,7 +105,8 @@ impl Server {
         };
         let child = launch.start(&folder)?;
         let name = "nginx".to_owned();
-        let mut server = Self { name, proxy, admin: None, folder, launch, child, road: &["nginx"] };
+        let (admin, road) = (None, &["nginx"][..]);
+        let mut server = Self { name, proxy, tls, h2c, admin, folder, launch, child, road };
         server.wait()?;
         Ok(server)
     }
@@ -112,12 +124,19 @@ impl Server {
     ) -> Result<Self, Fault> {
         let folder = new_folder("tollgate")?;
         let (proxy, admin) = (free_addr()?, free_addr()?);
+        let (tls, h2c) = (free_addr()?, free_addr()?);
+        write_certificate(&folder)?;
+        let more_ports = "reuseport backlog=16384";
+        let listen =
+            format!("{proxy} {more_ports}, {tls} ssl http2 {more_ports}, {h2c} http2 {more_ports}");
         let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
         let own = [
             ("TOLLGATE_IO", io.to_owned()),
             ("TOLLGATE_RING_DIR", ring_folder(&folder)?),
             ("KONG_PREFIX", file("prefix")),
-            ("KONG_PROXY_LISTEN", format!("{proxy} reuseport backlog=16384")),
+            ("KONG_PROXY_LISTEN", listen),
+            ("KONG_SSL_CERT", file(CERTIFICATE)),
+            ("KONG_SSL_CERT_KEY", file(KEY)),
             ("KONG_ADMIN_LISTEN", admin.to_string()),
             ("KONG_STATUS_LISTEN", "off".to_owned()),
             ("KONG_ADMIN_GUI_LISTEN", "off".to_owned()),
@@ -136,7 +155,8 @@ impl Server {
         };
         let child = launch.start(&folder)?;
         let (name, road) = (format!("tollgate {io}"), &["core-"][..]);
-        let mut server = Self { name, proxy, admin: Some(admin), folder, launch, child, road };
+        let admin = Some(admin);
+        let mut server = Self { name, proxy, tls, h2c, admin, folder, launch, child, road };
         server.wait()?;
         Ok(server)
     }
@@ -318,6 +338,13 @@ fn new_folder(name: &str) -> io::Result<PathBuf> {
     Ok(folder)
 }
 
+/// A certificate for the server's TLS port.
+fn write_certificate(folder: &Path) -> Result<(), Fault> {
+    let (certificate, key) = stream::certificate()?;
+    fs::write(folder.join(CERTIFICATE), certificate)?;
+    Ok(fs::write(folder.join(KEY), key)?)
+}
+
 /// The folder of a server's event rings: in shared memory where there is some.
 fn ring_folder(folder: &Path) -> io::Result<String> {
     let shared = Path::new("/dev/shm");
@@ -327,7 +354,11 @@ fn ring_folder(folder: &Path) -> io::Result<String> {
     Ok(rings.to_string_lossy().into_owned())
 }
 
-fn find_program(name: &str) -> Result<PathBuf, Fault> {
+/// Where a program of that name is installed.
+///
+/// # Errors
+/// Nowhere; says how to install it.
+pub fn find_program(name: &str) -> Result<PathBuf, Fault> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());

@@ -93,6 +93,7 @@ fn compare(stage: &mut Stage, findings: &mut Findings) -> Result<(), Fault> {
         ask: Box::new(move |_, out| out.extend_from_slice(&request)),
         hear: None,
         want: None,
+        tls: None,
     };
     let mut load = Load::new(&mut stage.engine, plan);
     load.run_for(WINDOW)?;

@@ -53,6 +53,7 @@ fn per_request(
         ask: Box::new(move |_, out| out.extend_from_slice(&request)),
         hear: None,
         want: None,
+        tls: None,
     };
     let before = probes.hits()?;
     stage.engine.serve_for(WINDOW.as_millis() as u64)?;

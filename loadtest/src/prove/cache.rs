@@ -42,6 +42,7 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
         }),
         hear: None,
         want: None,
+        tls: None,
     };
     let mut load = Load::new(&mut stage.engine, plan);
     let mut most = before;
@@ -80,6 +81,7 @@ fn again(stage: &mut Stage, number: u64) -> Result<(), Fault> {
         ask: Box::new(move |_, out| out.extend_from_slice(&request)),
         hear: None,
         want: None,
+        tls: None,
     };
     let mut load = Load::new(&mut stage.engine, plan);
     load.run_until(1, Duration::from_secs(10))?;

@@ -81,6 +81,7 @@ pub(super) fn plan(stage: &Stage, connections: usize, seed: u64, heard: &Heard) 
             }
         })),
         want: Some("X-Moesif-Transaction-Id"),
+        tls: None,
     }
 }
 

@@ -249,6 +249,7 @@ fn drive(
         ask: Box::new(move |_, out| out.extend_from_slice(&request)),
         hear: None,
         want: None,
+        tls: None,
     };
     let (done, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writer = {

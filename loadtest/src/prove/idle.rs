@@ -53,6 +53,7 @@ fn measure(
             ask: Box::new(move |_, out: &mut Vec<u8>| out.extend_from_slice(&request)),
             hear: None,
             want: None,
+            tls: None,
         }
     };
     let mut warm = Load::new(engine, plan(WARM_CONNECTIONS));

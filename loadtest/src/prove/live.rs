@@ -34,6 +34,7 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
         ask: Box::new(move |_, out| out.extend_from_slice(&request)),
         hear: None,
         want: None,
+        tls: None,
     };
     let (admin, proxy) = (stage.admin, stage.server.proxy);
     let mut load = Load::new(&mut stage.engine, plan);

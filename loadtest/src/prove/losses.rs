@@ -1,7 +1,7 @@
 //! What a collector can do wrong, and what can happen to the gateway meanwhile: nothing that a
 //! client was told of may be lost, and nothing may be reported under two ids.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use serde_json::{Value, json};
 

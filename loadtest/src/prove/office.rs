@@ -181,6 +181,7 @@ fn write_until(
         ask: Box::new(ask),
         hear: None,
         want: None,
+        tls: None,
     };
     let mut load = Load::new(&mut engine, plan);
     let (mut paused, mut seconds) = (true, 0.0);
@@ -226,6 +227,7 @@ fn compare(
         ask: Box::new(move |_, out| out.extend_from_slice(&request)),
         hear: None,
         want: None,
+        tls: None,
     };
     let mut load = Load::new(engine, plan);
     load.run_for(WINDOW)?;

@@ -62,6 +62,7 @@ fn case(
         ask: Box::new(move |_, out| out.extend_from_slice(&request)),
         hear: None,
         want: None,
+        tls: None,
     };
     let mut load = Load::new(&mut stage.engine, plan);
     load.run_until(REQUESTS, Duration::from_secs(LEFT_SECONDS_MIN - 5))?;
