@@ -7,6 +7,7 @@ use std::io;
 
 use runtime::buffers::{Page, Piece};
 use runtime::http::head::HeadFault;
+use runtime::io::Reader;
 use runtime::wire::WireReader;
 
 /// A head that spreads over so many bytes is refused by the parser's limits long before; this only
@@ -122,6 +123,11 @@ impl Inbox {
             }
         }
         Err(HeadEnd::Broken(io::ErrorKind::InvalidData.into()))
+    }
+
+    /// The connection itself, where nothing was read ahead and it is not encrypted.
+    pub fn bare(&mut self) -> Option<&mut Reader> {
+        if self.ready.is_empty() { self.reader.plain() } else { None }
     }
 
     /// Whether nothing came since the last read.

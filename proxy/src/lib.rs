@@ -45,6 +45,7 @@ pub mod route;
 pub mod serve;
 pub mod settings;
 pub mod shards;
+pub mod splice;
 pub mod tunnel;
 pub mod upstream;
 pub mod upstream_tls;

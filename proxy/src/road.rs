@@ -25,6 +25,7 @@ use crate::fault::{Fault, Side, What};
 use crate::heads;
 use crate::plan::{Instance, Plan};
 use crate::roadmap::Planned;
+use crate::splice;
 use crate::upstream::{self, Answered};
 
 /// The plugins that take part in an exchange, in order: who was reached, or would have been.
@@ -267,12 +268,19 @@ async fn relay(
     walk: &Walk,
     source: &mut Source,
 ) -> Result<Piece, ClientFault> {
+    let seen = walk.iter().any(|instance| instance.in_phase(Phase::BodyFilter).is_some());
+    let seen = seen || exchange.response_capture.keeps();
     loop {
         let (mut piece, last) = match source {
             Source::Made(body, _) => (std::mem::take(body), true),
             Source::Upstream(answered) => {
                 if !answered.is_ready() {
                     client.flush().await?;
+                    let bytes = if seen { 0 } else { splice::movable_bytes(client, answered) };
+                    if bytes > 0 {
+                        // Boxed, so that no other exchange is larger for it.
+                        Box::pin(splice::pass(client, answered, bytes)).await?;
+                    }
                 }
                 let piece = next(client, answered).await?;
                 (piece.unwrap_or_default(), answered.is_done())
@@ -289,12 +297,15 @@ async fn relay(
     }
 }
 
+/// The response broke off: nobody can be told any more but the log.
+#[allow(clippy::needless_pass_by_value)] // the shape that map_err asks for
+pub(crate) fn broken(fault: Fault) -> ClientFault {
+    log::info!("the response broke off: {fault}");
+    ClientFault::Gone(std::io::ErrorKind::ConnectionAborted.into())
+}
+
 /// The next piece from upstream, unless the client gives up while it is waited for.
 async fn next(client: &mut Client, answered: &mut Answered) -> Result<Option<Piece>, ClientFault> {
-    let broken = |fault| {
-        log::info!("the response broke off: {fault}");
-        ClientFault::Gone(std::io::ErrorKind::ConnectionAborted.into())
-    };
     if !client.is_h2() {
         return answered.next().await.map_err(broken);
     }

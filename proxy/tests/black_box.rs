@@ -35,6 +35,8 @@ mod durability;
 mod events;
 #[path = "black_box/expressions.rs"]
 mod expressions;
+#[path = "black_box/large.rs"]
+mod large;
 #[path = "black_box/limits.rs"]
 mod limits;
 #[path = "black_box/logs.rs"]

@@ -16,6 +16,7 @@
 mod bell;
 mod epoll;
 mod monoio;
+mod pipe;
 pub mod script;
 mod socket;
 
@@ -32,6 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 pub use bell::{Bell, CoreEar, DeskEar};
+pub use pipe::Pipe;
 pub use std::io::{Error, ErrorKind, Result};
 
 /// Entries of a core's io_uring. Twice as many completions fit; more operations than that may be
@@ -135,6 +137,12 @@ thread_local! {
 /// The driver of this thread; nothing where no core runs.
 pub fn kind() -> Option<IoKind> {
     KIND.with(Cell::get)
+}
+
+/// A pipe between two connections of this core; none where its driver has no kernel, and where the
+/// kernel gives none.
+pub fn pipe() -> Option<Pipe> {
+    if on_script() { None } else { Pipe::take() }
 }
 
 fn on_script() -> bool {
@@ -356,6 +364,19 @@ impl Reader {
         }
     }
 
+    /// Moves what has come in, at most so many bytes, into `pipe` without a copy; 0 is the peer's
+    /// end. Must be awaited to its end.
+    ///
+    /// # Errors
+    /// Those of the connection, and `Unsupported` where the driver has no kernel.
+    pub async fn fill(&mut self, pipe: &mut Pipe, bytes_max: u64) -> Result<usize> {
+        match &mut self.0 {
+            ReaderOf::Monoio(reader) => reader.fill(pipe, bytes_max).await,
+            ReaderOf::Epoll(reader) => reader.fill(pipe, bytes_max).await,
+            ReaderOf::Script(_) => Err(ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Whether nothing has come that was not read: no bytes, no end. One call to the kernel, for a
     /// connection that has rested and is about to be used again.
     pub fn is_quiet(&self) -> bool {
@@ -399,6 +420,19 @@ impl Writer {
             WriterOf::Monoio(writer) => monoio::Monoio::write(writer, pages).await,
             WriterOf::Epoll(writer) => epoll::Epoll::write(writer, pages).await,
             WriterOf::Script(writer) => script::Script::write(writer, pages).await,
+        }
+    }
+
+    /// Moves all that `pipe` holds out without a copy. Must be awaited to its end.
+    ///
+    /// # Errors
+    /// Those of the connection, and `Unsupported` where the driver has no kernel; how much went out
+    /// is then unknown.
+    pub async fn drain(&mut self, pipe: &mut Pipe) -> Result<()> {
+        match &mut self.0 {
+            WriterOf::Monoio(writer) => writer.drain(pipe).await,
+            WriterOf::Epoll(writer) => writer.drain(pipe).await,
+            WriterOf::Script(_) => Err(ErrorKind::Unsupported.into()),
         }
     }
 

@@ -14,12 +14,12 @@
 mod identity;
 mod settings;
 
-use crate::buffers::{PAGE_BYTES, Page, Pages, Piece};
+use crate::buffers::{self, PAGE_BYTES, Page, Pages, Piece};
 use crate::io::{Closer, Error, ErrorKind, Reader, Result, Writer};
 use rustls::Connection;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -30,6 +30,8 @@ pub use settings::{Acceptor, AcceptorPlan, Connector, ConnectorPlan, Verify, Ver
 /// Plaintext that is encrypted before the writer waits for the kernel; bounds what a connection
 /// with a slow peer holds.
 const SEALED_BYTES_MAX: usize = 64 * 1024;
+/// Pieces that are encrypted at once.
+const SLICES_MAX: usize = 16;
 /// What rustls's buffer for one read has anyway.
 const RUSTLS_KEEPS_BYTES: usize = 4_096;
 /// Bytes that both sides may send before the handshake is done, certificates included.
@@ -318,22 +320,19 @@ impl TlsWriter {
         lent.flush().await
     }
 
-    /// Encrypts the front of `pages`, at most `SEALED_BYTES_MAX`.
+    /// Encrypts the front of `pages`, at most `SEALED_BYTES_MAX`. Several pieces go into one record
+    /// where they fit: a head and a short body are encrypted together.
     fn seal(&self, pages: &mut Pages) -> Result<()> {
-        let mut tls = self.session.tls.borrow_mut();
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut room = SEALED_BYTES_MAX;
-        let mut whole = 0;
-        for piece in pages.iter_mut() {
+        for (slice, piece) in slices.iter_mut().zip(pages.iter()) {
             let bytes = piece.get(..piece.len().min(room)).unwrap_or_default();
-            let count = tls.writer().write(bytes)?;
-            piece.advance(count);
-            room -= count;
-            if !piece.is_empty() {
-                break;
-            }
-            whole += 1;
+            *slice = IoSlice::new(bytes);
+            room -= bytes.len();
         }
-        pages.drain(..whole);
+        let slices = slices.get(..pages.len().min(SLICES_MAX)).unwrap_or_default();
+        let count = self.session.tls.borrow_mut().writer().write_vectored(slices)?;
+        buffers::advance(pages, count);
         Ok(())
     }
 

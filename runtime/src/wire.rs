@@ -80,6 +80,14 @@ impl WireReader {
     pub const fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
+
+    /// The connection itself, where it is not encrypted.
+    pub const fn plain(&mut self) -> Option<&mut Reader> {
+        match self {
+            Self::Plain(reader) => Some(reader),
+            Self::Tls(_) => None,
+        }
+    }
 }
 
 impl WireWriter {
@@ -110,6 +118,14 @@ impl WireWriter {
         match self {
             Self::Plain(writer) => writer.closer(),
             Self::Tls(writer) => writer.closer(),
+        }
+    }
+
+    /// The connection itself, where it is not encrypted.
+    pub const fn plain(&mut self) -> Option<&mut Writer> {
+        match self {
+            Self::Plain(writer) => Some(writer),
+            Self::Tls(_) => None,
         }
     }
 }

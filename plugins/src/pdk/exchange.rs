@@ -234,6 +234,11 @@ impl Capture {
         }
     }
 
+    /// Whether pieces that come are still kept.
+    pub fn keeps(&self) -> bool {
+        self.bytes_max.is_some() && self.left_out.is_none()
+    }
+
     /// Leaves the body out at once if its declared length is above the limit.
     pub fn declare(&mut self, declared: Option<u64>, kit: &Kit) {
         if let (Some(declared), Some(bytes_max)) = (declared, self.bytes_max)

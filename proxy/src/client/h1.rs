@@ -9,6 +9,7 @@ use runtime::clock::Deadline;
 use runtime::http::body::{self, Decoder, Framing};
 use runtime::http::head::{self, Limits, Request, Response, Version};
 use runtime::http::write;
+use runtime::io::Pipe;
 use runtime::wire::WireWriter;
 
 use super::{ClientFault, Length};
@@ -309,6 +310,35 @@ impl H1 {
             return self.flush().await;
         }
         Ok(())
+    }
+
+    /// Whether bytes of the body can go to the socket past this code: framed by their length, and
+    /// not encrypted.
+    pub fn takes_splices(&mut self) -> bool {
+        let counted = self.told_length.is_some() && !self.chunked && !self.bodiless;
+        counted && self.writer.plain().is_some()
+    }
+
+    /// Sends what a pipe holds as a part of the body. What is queued must have left.
+    ///
+    /// # Errors
+    /// The client is gone, or too slow.
+    pub async fn drain(&mut self, pipe: &mut Pipe) -> Result<(), ClientFault> {
+        debug_assert!(self.queued.is_empty(), "the head goes first");
+        self.sent_bytes += pipe.held_bytes() as u64;
+        let unsupported = || io::Error::from(io::ErrorKind::Unsupported);
+        let writer = self.writer.plain().ok_or_else(unsupported)?;
+        self.deadline.arm(self.patience.send_ms);
+        let written = writer.drain(pipe).await;
+        let missed = self.deadline.missed();
+        self.deadline.disarm();
+        if written.is_err() || missed {
+            self.persist = false;
+        }
+        if missed {
+            return Err(ClientFault::TimedOut);
+        }
+        Ok(written?)
     }
 
     pub(super) async fn finish(&mut self) -> Result<(), ClientFault> {

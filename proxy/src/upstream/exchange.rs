@@ -5,6 +5,7 @@ use runtime::buffers::Piece;
 use runtime::http::body::{self, Decoder, Framing};
 use runtime::http::head::Fields;
 use runtime::http::write;
+use runtime::io::Pipe;
 
 use super::Connection;
 use super::grpc::Streamed;
@@ -166,6 +167,38 @@ impl Http1 {
             }
         }
         Ok(None)
+    }
+
+    /// How much of the body can be moved past this code: nothing of it was read ahead, its length
+    /// is known, and the connection is not encrypted.
+    pub fn spliceable_bytes(&mut self) -> u64 {
+        match self.decoder.bytes_left() {
+            Some(bytes) if self.connection.inbox.bare().is_some() => bytes,
+            _ => 0,
+        }
+    }
+
+    /// Moves at most so many bytes of the body into a pipe; see [`Self::spliceable_bytes`].
+    ///
+    /// # Errors
+    /// As [`Answered::next`].
+    pub async fn fill_pipe(&mut self, pipe: &mut Pipe, bytes_max: u64) -> Result<(), Fault> {
+        let lost = || Fault::new(What::Unreachable).because("the body broke off");
+        let reader = self.connection.inbox.bare().ok_or_else(lost)?;
+        self.connection.read_deadline.arm(self.read_timeout_ms);
+        let moved = reader.fill(pipe, bytes_max).await;
+        let missed = self.connection.read_deadline.missed();
+        self.connection.read_deadline.disarm();
+        if missed {
+            return Err(What::TimedOut.into());
+        }
+        match moved.map_err(|error| Fault::new(What::Unreachable).because(error))? {
+            0 => Err(lost()),
+            bytes => {
+                self.decoder.skip(bytes as u64);
+                Ok(())
+            }
+        }
     }
 
     async fn fill(&mut self) -> Result<bool, Fault> {

@@ -233,6 +233,16 @@ impl Decoder {
         }
     }
 
+    /// Counts bytes of a body of known length that went another way; at most those that are left.
+    pub fn skip(&mut self, bytes: u64) {
+        if self.state == State::Length {
+            self.left = self.left.saturating_sub(bytes);
+            if self.left == 0 {
+                self.state = State::Done;
+            }
+        }
+    }
+
     /// Takes the next bytes; gives at most one piece.
     ///
     /// Call again with what follows `used`, until `done` or nothing is left. Always uses at least

@@ -7,7 +7,7 @@
 
 mod turns;
 
-use super::{ConnectOptions, Driver, Peer, Target, socket};
+use super::{ConnectOptions, Driver, Peer, Pipe, Target, socket};
 use crate::buffers::{self, Page, Pages};
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
@@ -151,11 +151,39 @@ impl Reader {
     pub(super) fn local_addr(&self) -> Result<SocketAddr> {
         socket::local_addr(&self.0.fd)
     }
+
+    pub(super) async fn fill(&mut self, pipe: &mut Pipe, bytes_max: u64) -> Result<usize> {
+        let Socket { fd, source, .. } = &*self.0;
+        loop {
+            source.until_readable().await;
+            match pipe.fill(fd, bytes_max) {
+                // Whether that was all cannot be told: the pipe may have been full first.
+                Ok(count) => return Ok(count),
+                Err(Errno::AGAIN) => source.readable.set(false),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
 
 impl Writer {
     pub(super) fn closer(&self) -> Closer {
         Closer(Rc::downgrade(&self.0))
+    }
+
+    pub(super) async fn drain(&mut self, pipe: &mut Pipe) -> Result<()> {
+        let Socket { fd, source, .. } = &*self.0;
+        while pipe.held_bytes() > 0 {
+            source.until_writable().await;
+            match pipe.drain(fd) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => source.writable.set(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 }
 

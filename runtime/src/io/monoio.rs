@@ -9,7 +9,7 @@
 //!   blocking.
 //! - Dropping its write half costs a shutdown(2): the halves are our own.
 
-use super::{ConnectOptions, Driver, IoKind, OnCore, Peer, Target, URING_ENTRIES, socket};
+use super::{ConnectOptions, Driver, IoKind, OnCore, Peer, Pipe, Target, URING_ENTRIES, socket};
 use crate::buffers::{self, Page, Pages, Piece};
 use crate::clock;
 use ::monoio::buf::{IoBuf, IoBufMut, IoVecBuf};
@@ -17,6 +17,7 @@ use ::monoio::io::{AsyncReadRent, AsyncWriteRent};
 use ::monoio::net::TcpStream;
 use ::monoio::time::TimeDriver;
 use ::monoio::{IoUringDriver, RuntimeBuilder};
+use rustix::io::Errno;
 use rustix::net::Shutdown;
 use std::cell::{RefCell, UnsafeCell};
 use std::future::Future;
@@ -126,11 +127,44 @@ impl Reader {
     pub(super) fn local_addr(&self) -> Result<SocketAddr> {
         socket::local_addr(self.0.fd())
     }
+
+    /// A socket that has something to read does not block a splice: it gives what it has.
+    pub(super) async fn fill(&mut self, pipe: &mut Pipe, bytes_max: u64) -> Result<usize> {
+        loop {
+            self.0.stream().readable(false).await?;
+            clock::refresh();
+            match pipe.fill(self.0.fd(), bytes_max) {
+                Ok(count) => return Ok(count),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
 
 impl Writer {
     pub(super) fn closer(&self) -> Closer {
         self.0.closer()
+    }
+
+    pub(super) async fn drain(&mut self, pipe: &mut Pipe) -> Result<()> {
+        while pipe.held_bytes() > 0 {
+            // The ring wants blocking sockets, a splice into one would block the core. Nothing is
+            // in flight on the other half but perhaps a wait for readiness, which does not mind.
+            rustix::io::ioctl_fionbio(self.0.fd(), true)?;
+            let moved = pipe.drain(self.0.fd());
+            rustix::io::ioctl_fionbio(self.0.fd(), false)?;
+            match moved {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.0.stream().writable(false).await?;
+                    clock::refresh();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,141 @@
+//! Large bodies, which go past the program inside the kernel where they may; and `/routes/match`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use super::gateway::{Gateway, drivers};
+use super::http::{self, Connection};
+
+const BYTES: usize = 1 << 20;
+
+/// The bytes of a body: any shift or gap shows.
+fn body(bytes: usize) -> Vec<u8> {
+    (0..bytes as u32)
+        .flat_map(|at| (at / 4).to_le_bytes()[at as usize % 4..][..1].to_vec())
+        .collect()
+}
+
+/// An upstream that declares `declared` bytes, sends `sent`, and closes if that is less.
+fn upstream(declared: usize, sent: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            thread::spawn(move || serve(&stream, declared, sent));
+        }
+    });
+    port
+}
+
+fn serve(mut stream: &TcpStream, declared: usize, sent: usize) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    loop {
+        let mut any = false;
+        for line in lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()) {
+            any |= line.starts_with("GET ");
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {declared}\r\n\r\n");
+        let whole = any
+            && stream.write_all(head.as_bytes()).is_ok()
+            && stream.write_all(&body(sent)).is_ok()
+            && declared == sent;
+        if !whole {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_large_body_arrives_whole_at_a_slow_reader_and_the_connection_goes_on() {
+    for driver in drivers() {
+        let gateway = Gateway::start(driver, &[]);
+        gateway.route("/large", upstream(BYTES, BYTES));
+        let expected = body(BYTES);
+        let mut client = Connection::open(gateway.proxy);
+        for round in 0..3 {
+            client.send(&http::request("GET", "/large", &[], b""));
+            // The kernel's buffers fill up: the gateway has to wait for room.
+            thread::sleep(Duration::from_millis(30));
+            let response = client.read(false).unwrap();
+            assert!(response.body == expected, "{driver}, round {round}");
+        }
+        let old = http::call(gateway.proxy, "GET", "/large", &[("Connection", "close")], b"");
+        assert!(old.body == expected, "{driver}");
+    }
+}
+
+#[test]
+fn a_large_body_that_breaks_off_is_not_made_whole() {
+    for driver in drivers() {
+        let gateway = Gateway::start(driver, &[]);
+        gateway.route("/cut", upstream(BYTES, BYTES / 2));
+        gateway.route("/large", upstream(BYTES, BYTES));
+        let mut client = TcpStream::connect(("127.0.0.1", gateway.proxy)).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.write_all(&http::request("GET", "/cut", &[], b"")).unwrap();
+        let mut all = Vec::new();
+        let _reset = client.read_to_end(&mut all);
+        let begins = all.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        let got = &all[begins..];
+        assert!(got.len() <= BYTES / 2 && body(BYTES / 2).starts_with(got), "{driver}");
+        let response = http::get(gateway.proxy, "/large", &[]);
+        assert!(response.body == body(BYTES), "{driver}: nothing is left of the other");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_disturbs_nobody() {
+    for driver in drivers() {
+        let gateway = Gateway::start(driver, &[]);
+        gateway.route("/large", upstream(8 * BYTES, 8 * BYTES));
+        for _ in 0..10 {
+            let mut client = TcpStream::connect(("127.0.0.1", gateway.proxy)).unwrap();
+            client.write_all(&http::request("GET", "/large", &[], b"")).unwrap();
+            client.read_exact(&mut [0; 100_000]).unwrap();
+        }
+        let response = http::get(gateway.proxy, "/large", &[]);
+        assert!(response.body == body(8 * BYTES), "{driver}");
+    }
+}
+
+#[test]
+fn a_plugin_that_looks_at_the_body_sees_all_of_it() {
+    let gateway = Gateway::start(drivers()[0], &[]);
+    gateway.route("/large", upstream(BYTES, BYTES));
+    let config = r#"{"name":"response-transformer","config":{"remove":{"headers":["x"]}}}"#;
+    let json = serde_json::from_str(config).unwrap();
+    assert_eq!(gateway.admin("POST", "/plugins", &json).status, 201);
+    let response = http::get(gateway.proxy, "/large", &[]);
+    assert!(response.body == body(BYTES));
+}
+
+#[test]
+fn a_request_is_explained_by_the_router_that_serves() {
+    for flavor in ["traditional_compatible", "traditional"] {
+        let gateway = Gateway::start(drivers()[0], &[("KONG_ROUTER_FLAVOR", flavor)]);
+        gateway.post("/services", "name=s&url=http://127.0.0.1:1/base");
+        gateway.post("/services/s/routes", "name=one&paths[]=/a");
+        gateway.post("/services/s/routes", "name=two&paths[]=/a&methods[]=GET");
+        gateway.post("/services/s/routes", "name=match&paths[]=/m");
+        let nothing = serde_json::Value::Null;
+        let ask = |method: &str, target: &str| gateway.admin(method, target, &nothing);
+        let told = ask("GET", "/routes/match?path=/a/b&method=GET").json();
+        assert_eq!(told["router_flavor"], flavor);
+        assert_eq!(
+            (&told["matched"]["route"]["name"], &told["decided_by"]),
+            (&"two".into(), &"conditions".into())
+        );
+        assert_eq!(told["matched"]["service"]["name"], "s");
+        assert_eq!(told["runners_up"][0]["route"]["name"], "one");
+        // The route of that name is where it was.
+        assert_eq!(ask("GET", "/routes/match").json()["name"], "match");
+        assert_eq!(ask("DELETE", "/routes/match").status, 204);
+        assert_eq!(ask("GET", "/routes/match").status, 404);
+        assert_eq!(ask("GET", "/routes/match?path=a").json()["code"], 2);
+        let operation = &ask("GET", "/openapi.json").json()["paths"]["/routes/match"]["get"];
+        assert_eq!(operation["parameters"].as_array().map(Vec::len), Some(7), "{operation}");
+    }
+}
