@@ -173,14 +173,22 @@ impl Client {
         }
     }
 
-    /// Ends the answer, and sends all that is queued. Trailers are for clients of HTTP/2.
+    /// Sends the last piece of the body, which may be empty, and ends the answer. Trailers are for
+    /// clients of HTTP/2.
     ///
     /// # Errors
     /// The client is gone, or too slow.
-    pub async fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), ClientFault> {
+    pub async fn end(
+        &mut self,
+        last: Piece,
+        trailers: Option<&Fields>,
+    ) -> Result<(), ClientFault> {
         match self {
-            Self::H1(client) => client.finish().await,
-            Self::H2(client) => client.finish(trailers),
+            Self::H1(client) => {
+                client.piece(last).await?;
+                client.finish().await
+            }
+            Self::H2(client) => client.end(last, trailers).await,
         }
     }
 

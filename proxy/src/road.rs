@@ -256,8 +256,7 @@ async fn end(
     last: Piece,
     trailers: Option<Fields>,
 ) -> Result<(), ClientFault> {
-    client.piece(last).await?;
-    client.finish(trailers.as_ref()).await
+    client.end(last, trailers.as_ref()).await
 }
 
 /// The body, piece by piece, but for the last piece, which is given back. What is queued leaves

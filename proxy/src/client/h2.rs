@@ -7,7 +7,7 @@ use runtime::buffers::Piece;
 use runtime::clock;
 use runtime::http::body::Framing;
 use runtime::http::h2::{Body, Fault, Reply, Stream};
-use runtime::http::head::{Fields, HeadFault, Request, Response};
+use runtime::http::head::{Fields, HeadFault, Known, Request, Response};
 
 use super::{ClientFault, Length};
 use crate::settings::Patience;
@@ -123,16 +123,19 @@ impl H2 {
 
     pub(super) fn head(&mut self, response: &Response, length: Length) {
         self.bodiless = self.asks_head || matches!(response.status, 204 | 304);
-        let mut response = response.clone();
-        if let Length::Known(bytes) = length
-            && response.status != 204
-        {
-            response.fields.set("content-length", itoa::Buffer::new().format(bytes));
-            self.told_length = Some(bytes);
-        }
+        self.told_length = match length {
+            Length::Known(bytes) if response.status != 204 => Some(bytes),
+            _ => None,
+        };
         self.response_head_bytes = bytes_of(&response.fields);
+        if let Some(bytes) = self.told_length
+            && !response.fields.has(Known::ContentLength)
+        {
+            let digits = itoa::Buffer::new().format(bytes).len();
+            self.response_head_bytes += ("content-length".len() + digits) as u64;
+        }
         self.ended = self.bodiless || matches!(length, Length::Known(0) | Length::Nothing);
-        if self.reply.head(&response, self.ended).is_err() {
+        if self.reply.head_of_length(response, self.told_length, self.ended).is_err() {
             self.ended = true;
         }
     }
@@ -143,6 +146,24 @@ impl H2 {
         }
         self.sent_bytes += piece.len() as u64;
         match clock::within(self.patience.send_ms, self.reply.piece(piece)).await {
+            None => Err(ClientFault::TimedOut),
+            Some(sent) => sent.map_err(gone),
+        }
+    }
+
+    /// The last piece, and the end.
+    pub(super) async fn end(
+        &mut self,
+        piece: Piece,
+        trailers: Option<&Fields>,
+    ) -> Result<(), ClientFault> {
+        if piece.is_empty() || self.bodiless || self.ended || trailers.is_some() {
+            self.piece(piece).await?;
+            return self.finish(trailers);
+        }
+        self.ended = true;
+        self.sent_bytes += piece.len() as u64;
+        match clock::within(self.patience.send_ms, self.reply.last(piece)).await {
             None => Err(ClientFault::TimedOut),
             Some(sent) => sent.map_err(gone),
         }

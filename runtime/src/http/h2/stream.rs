@@ -7,7 +7,7 @@ use crate::http::head::{
 };
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream, SendStream};
-use ::http::header::{HeaderMap, HeaderName, HeaderValue};
+use ::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use ::http::request::Parts;
 use bytes::{Buf, Bytes};
 use std::fmt;
@@ -263,17 +263,38 @@ impl Sender {
     /// The peer gave up.
     pub async fn piece(&mut self, mut piece: Piece) -> Result<(), Fault> {
         while !piece.is_empty() {
-            self.0.reserve_capacity(piece.len());
-            // h2 tells only of new capacity, so what is there is looked at first.
-            let mut room = self.0.capacity();
-            if room == 0 {
-                let gone = Fault::Connection(u32::from(Reason::CANCEL));
-                room = poll_fn(|cx| self.0.poll_capacity(cx)).await.ok_or(gone)??;
-            }
-            let part = piece.split_to(room.min(piece.len()));
+            let part = self.part(&mut piece).await?;
             self.0.send_data(Chunk(part), false)?;
         }
         Ok(())
+    }
+
+    /// Sends the last body bytes, and ends the body with them: a frame of its own would cost as
+    /// much as a short body. May be dropped; what was sent is sent.
+    ///
+    /// # Errors
+    /// The peer gave up.
+    pub async fn last(&mut self, mut piece: Piece) -> Result<(), Fault> {
+        while !piece.is_empty() {
+            let part = self.part(&mut piece).await?;
+            self.0.send_data(Chunk(part), piece.is_empty())?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+        }
+        self.end()
+    }
+
+    /// Takes what the peer has room for, once it has any.
+    async fn part(&mut self, piece: &mut Piece) -> Result<Piece, Fault> {
+        self.0.reserve_capacity(piece.len());
+        // h2 tells only of new capacity, so what is there is looked at first.
+        let mut room = self.0.capacity();
+        if room == 0 {
+            let gone = Fault::Connection(u32::from(Reason::CANCEL));
+            room = poll_fn(|cx| self.0.poll_capacity(cx)).await.ok_or(gone)??;
+        }
+        Ok(piece.split_to(room.min(piece.len())))
     }
 
     /// Ends the body.
@@ -313,7 +334,7 @@ impl Reply {
     /// # Errors
     /// The stream is gone, or the status is not an interim one.
     pub fn interim(&mut self, response: &Response) -> Result<(), Fault> {
-        let head = head_of(response)?;
+        let head = head_of(response, None)?;
         self.respond.send_informational(head).map_err(Fault::from)
     }
 
@@ -323,7 +344,20 @@ impl Reply {
     /// # Errors
     /// The stream is gone, or a head was sent already.
     pub fn head(&mut self, response: &Response, end: bool) -> Result<(), Fault> {
-        let head = head_of(response)?;
+        self.head_of_length(response, None, end)
+    }
+
+    /// As [`Self::head`]; a length goes in place of the one that `response` may have.
+    ///
+    /// # Errors
+    /// As [`Self::head`].
+    pub fn head_of_length(
+        &mut self,
+        response: &Response,
+        length: Option<u64>,
+        end: bool,
+    ) -> Result<(), Fault> {
+        let head = head_of(response, length)?;
         self.sender = Some(Sender(self.respond.send_response(head, end)?));
         Ok(())
     }
@@ -334,6 +368,15 @@ impl Reply {
     /// The client gave up, or no head was sent.
     pub async fn piece(&mut self, piece: Piece) -> Result<(), Fault> {
         self.sender.as_mut().ok_or(Fault::Misuse)?.piece(piece).await
+    }
+
+    /// Sends the last body bytes and ends the body with them. May be dropped; what was sent is
+    /// sent.
+    ///
+    /// # Errors
+    /// The client gave up, or no head was sent.
+    pub async fn last(&mut self, piece: Piece) -> Result<(), Fault> {
+        self.sender.as_mut().ok_or(Fault::Misuse)?.last(piece).await
     }
 
     /// Ends the body.
@@ -368,25 +411,43 @@ impl Reply {
     }
 }
 
-fn head_of(response: &Response) -> Result<::http::Response<()>, Fault> {
+fn head_of(response: &Response, length: Option<u64>) -> Result<::http::Response<()>, Fault> {
     let mut head = ::http::Response::new(());
     *head.status_mut() =
         ::http::StatusCode::from_u16(response.status).map_err(|_| Fault::Misuse)?;
-    head.headers_mut().reserve(response.fields.len());
-    push_fields(head.headers_mut(), &response.fields)?;
+    head.headers_mut().reserve(response.fields.len() + 1);
+    match length {
+        None => push_fields(head.headers_mut(), &response.fields)?,
+        Some(length) => {
+            let without = NOT_SENT.and(Seen::of(&[Known::ContentLength]));
+            push_some(head.headers_mut(), &response.fields, without)?;
+            head.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+    }
     Ok(head)
 }
 
 /// Copies the lines that HTTP/2 has. Of TE it has only `trailers`.
 pub(super) fn push_fields(headers: &mut HeaderMap, fields: &Fields) -> Result<(), Fault> {
-    for (name, value) in fields.iter() {
-        let known = Known::of(name);
-        let odd_te = known == Known::Te && !value.eq_ignore_ascii_case(b"trailers");
-        if odd_te || NOT_SENT.meets(Seen::of(&[known])) {
-            continue;
-        }
+    push_some(headers, fields, NOT_SENT)
+}
+
+/// Copies the lines but those of `without`. All values lie in one piece of memory.
+fn push_some(headers: &mut HeaderMap, fields: &Fields, without: Seen) -> Result<(), Fault> {
+    let kept = || {
+        fields.iter().filter(|(name, value)| {
+            let known = Known::of(name);
+            let odd_te = known == Known::Te && !value.eq_ignore_ascii_case(b"trailers");
+            !odd_te && !without.meets(Seen::of(&[known]))
+        })
+    };
+    let mut values = Vec::with_capacity(kept().map(|(_, value)| value.len()).sum());
+    kept().for_each(|(_, value)| values.extend_from_slice(value));
+    let mut values = Bytes::from(values);
+    for (name, value) in kept() {
         let name = HeaderName::from_bytes(name).map_err(|_| Fault::Misuse)?;
-        let value = HeaderValue::from_bytes(value).map_err(|_| Fault::Misuse)?;
+        let value = values.split_to(value.len());
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| Fault::Misuse)?;
         headers.try_append(name, value).map_err(|_| Fault::Misuse)?;
     }
     Ok(())

@@ -87,6 +87,12 @@ impl Seen {
     pub const fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
