@@ -178,11 +178,7 @@ impl Client {
     ///
     /// # Errors
     /// The client is gone, or too slow.
-    pub async fn end(
-        &mut self,
-        last: Piece,
-        trailers: Option<&Fields>,
-    ) -> Result<(), ClientFault> {
+    pub async fn end(&mut self, last: Piece, trailers: Option<&Fields>) -> Result<(), ClientFault> {
         match self {
             Self::H1(client) => {
                 client.piece(last).await?;

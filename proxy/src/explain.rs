@@ -74,7 +74,7 @@ fn answer(roadmap: &Roadmap, query: &str) -> Reply {
     let mut cache = RouteCache::default();
     let refused = roadmap.router.decide(&lookup, &mut cache).err();
     let found = roadmap.router.explain(&lookup, &mut cache);
-    let mut shown = json!({
+    let shown = json!({
         "router_flavor": roadmap.router.flavor().name(),
         "request": words.shown(path, query),
         "matched": found.first().map(|winner| candidate(roadmap, winner, path.path)),
@@ -88,18 +88,27 @@ fn answer(roadmap: &Roadmap, query: &str) -> Reply {
         (None, true) => Some(crate::fault::What::NoRoute.answer()),
         (None, false) => refusal,
     };
-    if let Some((status, message)) = refusal {
-        shown["refused"] = json!({ "status": status, "message": message });
-    }
+    let shown = match refusal {
+        None => shown,
+        Some((status, message)) => {
+            with(shown, "refused", json!({ "status": status, "message": message }))
+        }
+    };
     Reply::json(200, &shown)
+}
+
+/// An object with one more field.
+fn with(mut object: Json, name: &str, value: Json) -> Json {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(name.to_owned(), value);
+    }
+    object
 }
 
 fn runners_up(roadmap: &Roadmap, found: &[Candidate<'_>], path: &[u8]) -> Json {
     let pairs = found.iter().zip(found.iter().skip(1)).take(RUNNERS_UP_MAX);
     let shown = pairs.map(|(before, behind)| {
-        let mut shown = candidate(roadmap, behind, path);
-        shown["behind_by"] = json!(before.decided_over(behind));
-        shown
+        with(candidate(roadmap, behind, path), "behind_by", json!(before.decided_over(behind)))
     });
     shown.collect()
 }
@@ -298,7 +307,10 @@ fn end(text: &str) -> Option<SocketAddr> {
 /// The endpoint in the words of OpenAPI.
 fn described() -> Json {
     let text = json!({ "type": "string" });
-    let argument = |name: &str, about: &str| json!({ "name": name, "in": "query", "description": about, "schema": text });
+    let argument = |name: &str, about: &str| {
+        let shown = json!({ "name": name, "in": "query", "schema": text });
+        with(shown, "description", json!(about))
+    };
     let parameters = [
         argument("method", "The method; GET if absent."),
         argument("host", "The Host header, with its port where it has one."),

@@ -337,7 +337,7 @@ impl Router {
         Host::new(whole, self.flavor, lookup.local.port(), lookup.tls)
     }
 
-    /// Shows the matchers that a request could fit, with the bytes of its path that they begin with.
+    /// Shows the matchers that a request could fit, and how much of its path they begin with.
     fn each_shard<'r>(
         &'r self,
         lookup: &Lookup<'_>,

@@ -1,9 +1,9 @@
 //! The sharded router against a naive one: all routes sorted by priority, the first that fits wins.
 //!
 //! The reference reads the rules from the configuration's text with the plainest code there is, and
-//! shares nothing with the router but the arithmetic of priorities, which has its own table. For the
-//! traditional flavour it shares nothing at all: it sorts by one field after the other, and turns
-//! hosts into the regular expressions that Kong makes of them.
+//! shares nothing with the router but the arithmetic of priorities, which has its own table. For
+//! the traditional flavour it shares nothing at all: it sorts by one field after the other, and
+//! turns hosts into the regular expressions that Kong makes of them.
 
 #![allow(clippy::unwrap_used, reason = "all of it is a test")]
 
