@@ -193,10 +193,11 @@ pub fn answer(core: &Core, exchange: &mut Exchange, answer: &Answer) -> Piece {
     body
 }
 
-/// Cleans an upstream's head before the plugins see it; gives the length that it declared.
-pub fn arrive(core: &Core, exchange: &mut Exchange) -> Option<u64> {
+/// Cleans an upstream's head before the plugins see it; gives the length that it declared. Trailer
+/// stays for a client who takes trailers.
+pub fn arrive(core: &Core, exchange: &mut Exchange, takes_trailers: bool) -> Option<u64> {
     let declared = take_length(exchange);
-    response::arrive(&mut exchange.response, core.settings.shown);
+    response::arrive(&mut exchange.response, core.settings.shown, takes_trailers);
     exchange.declared_bytes = declared;
     declared
 }

@@ -37,6 +37,8 @@ mod events;
 mod expressions;
 #[path = "black_box/large.rs"]
 mod large;
+#[path = "black_box/leaving.rs"]
+mod leaving;
 #[path = "black_box/limits.rs"]
 mod limits;
 #[path = "black_box/logs.rs"]
@@ -49,12 +51,20 @@ mod moesif_pairs;
 mod naming;
 #[path = "black_box/not_built.rs"]
 mod not_built;
+#[path = "black_box/overload.rs"]
+mod overload;
+#[path = "black_box/pretending.rs"]
+mod pretending;
 #[path = "black_box/proxying.rs"]
 mod proxying;
 #[path = "black_box/several_auth.rs"]
 mod several_auth;
+#[path = "black_box/seeing.rs"]
+mod seeing;
 #[path = "black_box/shared_limits.rs"]
 mod shared_limits;
+#[path = "black_box/trailers.rs"]
+mod trailers;
 #[path = "black_box/transforming.rs"]
 mod transforming;
 #[path = "black_box/tutorial.rs"]
