@@ -57,10 +57,10 @@ mod overload;
 mod pretending;
 #[path = "black_box/proxying.rs"]
 mod proxying;
-#[path = "black_box/several_auth.rs"]
-mod several_auth;
 #[path = "black_box/seeing.rs"]
 mod seeing;
+#[path = "black_box/several_auth.rs"]
+mod several_auth;
 #[path = "black_box/shared_limits.rs"]
 mod shared_limits;
 #[path = "black_box/trailers.rs"]

@@ -196,16 +196,13 @@ impl Core {
     /// # Errors
     /// When descriptors have run out.
     pub fn scripted() -> io::Result<Self> {
-        let shared = Shared {
-            order: AtomicU8::new(Order::Run as u8),
-            bell: Bell::new()?,
-            counters: Counters::default(),
-        };
+        let shared = Shared::new()?;
         Ok(Self(Rc::new(Inner {
             number: 0,
-            count: 1,
             kind: IoKind::Script,
-            shared: Arc::new(shared),
+            all: Arc::from([Arc::clone(&shared)]),
+            connections_max: 0,
+            shared,
             order: Cell::new(Order::Run),
             watchers: RefCell::default(),
             open: RefCell::default(),

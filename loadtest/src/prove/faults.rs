@@ -54,6 +54,7 @@ fn plan(target: SocketAddr, path: &str, connections: usize) -> Plan {
         ask: Box::new(move |_, out| out.extend_from_slice(&request)),
         hear: None,
         want: None,
+        tls: None,
     }
 }
 

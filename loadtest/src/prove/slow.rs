@@ -44,6 +44,7 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
         ask: Box::new(move |_, out| out.extend_from_slice(&request)),
         hear: None,
         want: None,
+        tls: None,
     };
     let (target, admin) = (stage.server.proxy, &mut stage.admin);
     let mut load = Load::new(&mut stage.engine, plan);

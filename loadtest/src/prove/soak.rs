@@ -65,6 +65,7 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
         ask: Box::new(move |number, out| ask(number, &mut dice, out)),
         hear: None,
         want: None,
+        tls: None,
     };
     let time = Duration::from_secs_f64(options.minutes * 60.0);
     let pid = stage.server.pids().first().copied().unwrap_or_default();

@@ -86,6 +86,7 @@ impl Gateway {
             view: Board::view(&board),
             directory: Board::view(registry.board()),
             access_log: logs().access(Side::Proxy),
+            pressure: Arc::default(),
         }));
         let port = Rc::new(Port { tls: None, http2: true, proxy_protocol: false });
         let served = Rc::clone(&core);
