@@ -4,12 +4,12 @@
 //! Tables ─► Arc<Table> per entity ─┬─ rows by id          shards of row pointers, key in the row
 //!                                  ├─ rows by unique field             (the same, by its value)
 //!                                  ├─ rows by cache key                (the same, by all of it)
-//!                                  ├─ ids in order                     pages, listings
-//!                                  └─ (parent, id) in order            per foreign field
+//!                                  ├─ rows in the order of ids         pages, listings
+//!                                  └─ rows by parent, then id          per foreign field
 //! ```
 //! A clone of [`Tables`] copies one pointer per entity. A write to a clone copies what it touches:
 //! one shard and the branches above it, one piece of each order. So a snapshot that the road still
-//! reads costs nothing but what differs. Orders hold ids alone; the row is found in the shards.
+//! reads costs nothing but what differs. Every way to a row is one pointer to it: keys stay in rows.
 
 mod order;
 mod shards;

@@ -1,8 +1,9 @@
 //! Values and rows: configuration in memory, compact, and its way from and to JSON.
 //!
-//! A [`Value`] takes 24 bytes. A [`Row`] is a boxed slice of values in the order of its entity's
-//! fields: names live in the schema, not in the row. While a row is being checked it is a
-//! [`Value::Map`]; once it is valid it is packed ([`Row::pack`]) and never changes again.
+//! A [`Value`] takes 24 bytes. A [`Row`] is a boxed slice of the values that are not null, in the
+//! order of its entity's fields: names live in the schema, not in the row. While a row is being
+//! checked it is a [`Value::Map`]; once it is valid it is packed ([`Row::pack`]) and never changes
+//! again.
 //! `serde_json` appears only here, at the edge.
 
 mod json;
@@ -267,16 +268,35 @@ pub fn parse_uuid(text: &str) -> Option<Uuid> {
     Uuid::try_parse(text).ok()
 }
 
+/// The most fields that an entity may have: a row has a bit for each.
+pub const ROW_FIELDS_MAX: usize = 64;
+
 /// One configuration object. Never changes; a write makes a new one.
 #[derive(Clone, Debug)]
 pub struct Row {
     entity: &'static Entity,
     version: u64,
     expires_at_s: i64,
+    /// A bit for each field that is not null, by its place.
+    present: u64,
+    /// The values that are not null, in the order of the fields.
     values: Box<[Value]>,
 }
 
 impl Row {
+    /// A row of one value for each field, in their order.
+    fn of(entity: &'static Entity, version: u64, expires_at_s: i64, values: Vec<Value>) -> Self {
+        debug_assert!(values.len() <= ROW_FIELDS_MAX, "{} has too many fields", entity.name);
+        let mut present = 0;
+        for (place, _) in values.iter().enumerate().filter(|(_, value)| !value.is_null()) {
+            present |= bit(place);
+        }
+        // Exactly as long as it must be: an allocator keeps what is cut off a longer one.
+        let mut kept = Vec::with_capacity(values.iter().filter(|value| !value.is_null()).count());
+        kept.extend(values.into_iter().filter(|value| !value.is_null()));
+        Self { entity, version, expires_at_s, present, values: kept.into_boxed_slice() }
+    }
+
     /// The kind of object.
     pub fn entity(&self) -> &'static Entity {
         self.entity
@@ -284,8 +304,8 @@ impl Row {
 
     /// Its primary key.
     pub fn id(&self) -> Uuid {
-        match self.values.first() {
-            Some(Value::Id(id)) => *id,
+        match self.at(0) {
+            Value::Id(id) => *id,
             _ => Uuid::nil(),
         }
     }
@@ -307,12 +327,17 @@ impl Row {
 
     /// The value of a field; null if it is absent or there is no such field.
     pub fn get(&self, name: &str) -> &Value {
-        self.entity.position(name).and_then(|place| self.values.get(place)).unwrap_or(&NULL)
+        self.entity.position(name).map_or(&NULL, |place| self.at(place))
     }
 
     /// The value at a place of the entity's fields.
     pub fn at(&self, place: usize) -> &Value {
-        self.values.get(place).unwrap_or(&NULL)
+        let bit = bit(place);
+        if self.present & bit == 0 {
+            return &NULL;
+        }
+        let before = (self.present & (bit - 1)).count_ones();
+        self.values.get(before as usize).unwrap_or(&NULL)
     }
 
     /// The string of a field.
@@ -350,12 +375,14 @@ impl Row {
 
     /// Fields and values, in Kong's order.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Field, &Value)> {
-        self.entity.fields.iter().zip(&self.values)
+        self.entity.fields.iter().enumerate().map(|(place, field)| (field, self.at(place)))
     }
 
     /// Whether another row has the same values and the same end, whoever wrote it.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        self.expires_at_s == other.expires_at_s && self.values == other.values
+        self.expires_at_s == other.expires_at_s
+            && self.present == other.present
+            && self.values == other.values
     }
 
     /// The same row as the change with that number wrote it.
@@ -363,4 +390,9 @@ impl Row {
         self.version = version;
         self
     }
+}
+
+/// The bit of a field's place; none beyond [`ROW_FIELDS_MAX`], which no entity has.
+fn bit(place: usize) -> u64 {
+    u32::try_from(place).ok().and_then(|place| 1_u64.checked_shl(place)).unwrap_or(0)
 }

@@ -1,58 +1,63 @@
-//! Keys in order, shared between snapshots.
+//! Items in the order of their keys, shared between snapshots.
 //!
-//! A tree with runs of keys as its leaves. A write copies one run and the branches above it, unless
-//! nobody else has them. Runs that are empty go; runs are not joined, since keys of configuration
-//! seldom go in masses.
+//! A tree with runs of items as its leaves; a key is read from its item (`key_of`, the same at every
+//! call), so that an order of rows costs a pointer a row. A write copies one run and the branches
+//! above it, unless nobody else has them. Runs that are empty go; runs are not joined, since rows of
+//! configuration seldom go in masses.
 
 use std::sync::Arc;
 
-/// Most keys in a run; a full one is halved.
-const RUN_KEYS_MAX: usize = 256;
+/// Most items in a run; a full one is halved. Small, because a copy of a run counts its rows' owners
+/// up, one by one.
+const RUN_ITEMS_MAX: usize = 128;
 /// Most branches in a fork; a full one is halved.
 const FORK_BRANCHES_MAX: usize = 64;
 
-/// A set of keys in order.
+/// Items in the order of their keys, no two with the same key.
 #[derive(Clone, Debug)]
-pub(super) struct Order<K> {
-    root: Arc<Node<K>>,
+pub(super) struct Order<K, T> {
+    root: Arc<Node<K, T>>,
 }
 
 #[derive(Clone, Debug)]
-enum Node<K> {
-    Run(Vec<K>),
+enum Node<K, T> {
+    Run(Vec<T>),
     /// Each with a bound: no key in it is smaller, except in the first.
-    Fork(Vec<(K, Arc<Node<K>>)>),
+    Fork(Vec<(K, Arc<Self>)>),
 }
 
-impl<K> Default for Order<K> {
+impl<K, T> Default for Order<K, T> {
     fn default() -> Self {
         Self { root: Arc::new(Node::Run(Vec::new())) }
     }
 }
 
-impl<K: Ord + Copy> Order<K> {
-    pub(super) fn insert(&mut self, key: K) {
-        if let Some(upper) = insert(&mut self.root, key) {
+impl<K: Ord + Copy, T: Clone> Order<K, T> {
+    /// Puts an item in, in place of the one with its key.
+    pub(super) fn insert(&mut self, item: T, key_of: impl Fn(&T) -> K + Copy) {
+        if let Some(upper) = insert(&mut self.root, item, key_of) {
             let lower = (upper.0, Arc::clone(&self.root));
             self.root = Arc::new(Node::Fork(vec![lower, upper]));
         }
     }
 
-    pub(super) fn remove(&mut self, key: K) {
-        if self.from(Some(key)).next() == Some(key) && remove(&mut self.root, key) {
+    pub(super) fn remove(&mut self, key: K, key_of: impl Fn(&T) -> K + Copy) {
+        let is_there = self.from(Some(key), key_of).next().is_some_and(|item| key_of(item) == key);
+        if is_there && remove(&mut self.root, key, key_of) {
             *self = Self::default();
         }
     }
 
-    /// The keys from `start` on; all of them if it is `None`.
-    pub(super) fn from(&self, start: Option<K>) -> Walk<'_, K> {
+    /// The items whose keys are `start` or greater; all of them if it is `None`.
+    pub(super) fn from(&self, start: Option<K>, key_of: impl Fn(&T) -> K) -> Walk<'_, K, T> {
         let mut walk = Walk { forks: Vec::new(), run: [].iter() };
         let mut node = &*self.root;
         loop {
             match node {
-                Node::Run(keys) => {
-                    let place = start.map_or(0, |start| keys.partition_point(|key| *key < start));
-                    walk.run = keys.get(place..).unwrap_or_default().iter();
+                Node::Run(items) => {
+                    let before = |start| items.partition_point(|item| key_of(item) < start);
+                    let place = start.map_or(0, before);
+                    walk.run = items.get(place..).unwrap_or_default().iter();
                     return walk;
                 }
                 Node::Fork(branches) => {
@@ -68,22 +73,33 @@ impl<K: Ord + Copy> Order<K> {
 }
 
 /// The branch in which a key is or belongs.
-fn branch<K: Ord>(branches: &[(K, Arc<Node<K>>)], key: K) -> usize {
+fn branch<K: Ord, T>(branches: &[(K, Arc<Node<K, T>>)], key: K) -> usize {
     branches.partition_point(|(bound, _)| *bound <= key).saturating_sub(1)
 }
 
 /// Gives back the upper half, with its bound, of a node that had to be halved.
-fn insert<K: Ord + Copy>(node: &mut Arc<Node<K>>, key: K) -> Option<(K, Arc<Node<K>>)> {
+fn insert<K: Ord + Copy, T: Clone>(
+    node: &mut Arc<Node<K, T>>,
+    item: T,
+    key_of: impl Fn(&T) -> K + Copy,
+) -> Option<(K, Arc<Node<K, T>>)> {
+    let key = key_of(&item);
     match Arc::make_mut(node) {
-        Node::Run(keys) => {
-            let Err(place) = keys.binary_search(&key) else { return None };
-            keys.insert(place, key);
-            let bound = halved(keys, RUN_KEYS_MAX, place)?;
-            Some((*bound.first()?, Arc::new(Node::Run(bound))))
+        Node::Run(items) => {
+            let place = match items.binary_search_by_key(&key, key_of) {
+                Ok(place) => {
+                    *items.get_mut(place)? = item;
+                    return None;
+                }
+                Err(place) => place,
+            };
+            items.insert(place, item);
+            let upper = halved(items, RUN_ITEMS_MAX, place)?;
+            Some((key_of(upper.first()?), Arc::new(Node::Run(upper))))
         }
         Node::Fork(branches) => {
             let place = branch(branches, key);
-            let upper = insert(&mut branches.get_mut(place)?.1, key)?;
+            let upper = insert(&mut branches.get_mut(place)?.1, item, key_of)?;
             branches.insert(place + 1, upper);
             let upper = halved(branches, FORK_BRANCHES_MAX, place + 1)?;
             Some((upper.first()?.0, Arc::new(Node::Fork(upper))))
@@ -103,17 +119,21 @@ fn halved<T>(list: &mut Vec<T>, most: usize, grown: usize) -> Option<Vec<T>> {
 }
 
 /// Whether the node is empty then.
-fn remove<K: Ord + Copy>(node: &mut Arc<Node<K>>, key: K) -> bool {
+fn remove<K: Ord + Copy, T: Clone>(
+    node: &mut Arc<Node<K, T>>,
+    key: K,
+    key_of: impl Fn(&T) -> K + Copy,
+) -> bool {
     match Arc::make_mut(node) {
-        Node::Run(keys) => {
-            if let Ok(place) = keys.binary_search(&key) {
-                keys.remove(place);
+        Node::Run(items) => {
+            if let Ok(place) = items.binary_search_by_key(&key, key_of) {
+                items.remove(place);
             }
-            keys.is_empty()
+            items.is_empty()
         }
         Node::Fork(branches) => {
             let place = branch(branches, key);
-            if branches.get_mut(place).is_some_and(|(_, node)| remove(node, key)) {
+            if branches.get_mut(place).is_some_and(|(_, node)| remove(node, key, key_of)) {
                 branches.remove(place);
             }
             branches.is_empty()
@@ -121,21 +141,24 @@ fn remove<K: Ord + Copy>(node: &mut Arc<Node<K>>, key: K) -> bool {
     }
 }
 
-/// Keys in order, from somewhere on.
+/// What lies ahead in a fork.
+type Ahead<'a, K, T> = std::slice::Iter<'a, (K, Arc<Node<K, T>>)>;
+
+/// Items in order, from somewhere on.
 #[derive(Debug)]
-pub(super) struct Walk<'a, K> {
-    /// What lies ahead in the forks above the run.
-    forks: Vec<std::slice::Iter<'a, (K, Arc<Node<K>>)>>,
-    run: std::slice::Iter<'a, K>,
+pub(super) struct Walk<'a, K, T> {
+    /// The forks above the run.
+    forks: Vec<Ahead<'a, K, T>>,
+    run: std::slice::Iter<'a, T>,
 }
 
-impl<K: Copy> Iterator for Walk<'_, K> {
-    type Item = K;
+impl<'a, K, T> Iterator for Walk<'a, K, T> {
+    type Item = &'a T;
 
-    fn next(&mut self) -> Option<K> {
+    fn next(&mut self) -> Option<&'a T> {
         loop {
-            if let Some(key) = self.run.next() {
-                return Some(*key);
+            if let Some(item) = self.run.next() {
+                return Some(item);
             }
             let (_, node) = loop {
                 match self.forks.last_mut()?.next() {
@@ -144,7 +167,7 @@ impl<K: Copy> Iterator for Walk<'_, K> {
                 }
             };
             match &**node {
-                Node::Run(keys) => self.run = keys.iter(),
+                Node::Run(items) => self.run = items.iter(),
                 Node::Fork(branches) => self.forks.push(branches.iter()),
             }
         }
@@ -168,26 +191,26 @@ mod tests {
         for round in 0..40_000 {
             let key = next(6_000);
             if round % 5 < 3 {
-                order.insert(key);
+                order.insert(key, u64::clone);
                 model.insert(key);
             } else {
-                order.remove(key);
+                order.remove(key, u64::clone);
                 model.remove(&key);
             }
         }
-        assert!(order.from(None).eq(model.iter().copied()));
+        assert!(order.from(None, u64::clone).eq(&model));
         for start in [0, 1, 777, 3_000, 5_999, 6_000] {
-            assert!(order.from(Some(start)).eq(model.range(start..).copied()), "from {start}");
+            assert!(order.from(Some(start), u64::clone).eq(model.range(start..)), "from {start}");
         }
     }
 
     #[test]
     fn a_clone_does_not_change() {
         let mut order = Order::default();
-        (0..2_000).for_each(|key| order.insert(key));
+        (0..2_000).for_each(|key| order.insert(key, u64::clone));
         let before = order.clone();
-        (0..2_000).filter(|key| key % 2 == 0).for_each(|key| order.remove(key));
-        assert_eq!(before.from(None).count(), 2_000);
-        assert_eq!(order.from(None).count(), 1_000);
+        (0..2_000).filter(|key| key % 2 == 0).for_each(|key| order.remove(key, u64::clone));
+        assert_eq!(before.from(None, u64::clone).count(), 2_000);
+        assert_eq!(order.from(None, u64::clone).count(), 1_000);
     }
 }

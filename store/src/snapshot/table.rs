@@ -15,10 +15,10 @@ pub(super) struct Table {
     entity: &'static Entity,
     by_id: Shards,
     unique: Vec<Unique>,
-    ids: Order<u128>,
+    in_order: Order<u128, Arc<Row>>,
     children: Vec<Children>,
-    /// Ends of rows that end, with their ids; kept only for entities with `ttl`.
-    ends: Order<(i64, u128)>,
+    /// Rows that end, the first to end first; only entities with `ttl` have some.
+    ends: Order<(i64, u128), Arc<Row>>,
 }
 
 /// An index over fields whose values no two rows share.
@@ -36,7 +36,26 @@ struct Unique {
 struct Children {
     field: &'static str,
     place: usize,
-    keys: Order<(u128, u128)>,
+    /// By parent, then by their own id.
+    rows: Order<(u128, u128), Arc<Row>>,
+}
+
+impl Children {
+    fn key_of(&self) -> impl Fn(&Arc<Row>) -> (u128, u128) + Copy + use<> {
+        let place = self.place;
+        move |row| match row.at(place) {
+            Value::Id(parent) => (parent.as_u128(), id_of(row)),
+            _ => (0, id_of(row)),
+        }
+    }
+}
+
+fn id_of(row: &Arc<Row>) -> u128 {
+    row.id().as_u128()
+}
+
+fn end_of(row: &Arc<Row>) -> (i64, u128) {
+    (row.expires_at_s().unwrap_or(i64::MAX), id_of(row))
 }
 
 impl Table {
@@ -52,7 +71,7 @@ impl Table {
                 unique.push(Unique { places: vec![place], single, rows: Shards::default() });
             }
             if matches!(field.kind, Kind::Foreign(..)) {
-                children.push(Children { field: field.name, place, keys: Order::default() });
+                children.push(Children { field: field.name, place, rows: Order::default() });
             }
         }
         if entity.has_composite_key() {
@@ -63,7 +82,7 @@ impl Table {
             entity,
             by_id: Shards::default(),
             unique,
-            ids: Order::default(),
+            in_order: Order::default(),
             children,
             ends: Order::default(),
         }
@@ -98,7 +117,7 @@ impl Table {
 
     pub(super) fn after(&self, id: Option<Uuid>) -> impl Iterator<Item = &Arc<Row>> {
         let start = id.map(|id| id.as_u128().saturating_add(1));
-        self.ids.from(start).filter_map(|id| self.get(Uuid::from_u128(id)))
+        self.in_order.from(start, id_of)
     }
 
     pub(super) fn children<'a>(
@@ -107,20 +126,17 @@ impl Table {
         parent: Uuid,
         after: Option<Uuid>,
     ) -> impl Iterator<Item = &'a Arc<Row>> + use<'a> {
-        let parent = parent.as_u128();
-        let start = (parent, after.map_or(0, |id| id.as_u128().saturating_add(1)));
-        self.children
-            .iter()
-            .find(|children| children.field == field)
-            .into_iter()
-            .flat_map(move |children| children.keys.from(Some(start)))
-            .take_while(move |(key, _)| *key == parent)
-            .filter_map(|(_, id)| self.get(Uuid::from_u128(id)))
+        let start = (parent.as_u128(), after.map_or(0, |id| id.as_u128().saturating_add(1)));
+        let children = self.children.iter().find(|children| children.field == field);
+        children.into_iter().flat_map(move |children| {
+            let rows = children.rows.from(Some(start), children.key_of());
+            rows.take_while(move |row| *row.at(children.place) == Value::Id(parent))
+        })
     }
 
     pub(super) fn expired(&self, now_s: i64, most: usize) -> Vec<Uuid> {
-        let ended = self.ends.from(None).take_while(|(end_s, _)| *end_s <= now_s);
-        ended.map(|(_, id)| Uuid::from_u128(id)).take(most).collect()
+        let ended = self.ends.from(None, end_of).take_while(|row| !row.is_alive(now_s));
+        ended.map(|row| row.id()).take(most).collect()
     }
 
     pub(super) fn put(&mut self, row: &Arc<Row>) -> Result<Option<Arc<Row>>, Taken> {
@@ -162,14 +178,15 @@ impl Table {
             let hash = hash_of(row);
             index.rows.put(hash, Arc::clone(row), |other| other.id() == id, hash_of);
         }
-        self.ids.insert(id.as_u128());
+        self.in_order.insert(Arc::clone(row), id_of);
         for children in &mut self.children {
-            if let Value::Id(parent) = row.at(children.place) {
-                children.keys.insert((parent.as_u128(), id.as_u128()));
+            if !row.at(children.place).is_null() {
+                let key_of = children.key_of();
+                children.rows.insert(Arc::clone(row), key_of);
             }
         }
-        if let Some(end_s) = row.expires_at_s() {
-            self.ends.insert((end_s, id.as_u128()));
+        if row.expires_at_s().is_some() {
+            self.ends.insert(Arc::clone(row), end_of);
         }
     }
 
@@ -181,14 +198,15 @@ impl Table {
                 self.unique[place].rows.remove(hash, |other| other.id() == id);
             }
         }
-        self.ids.remove(id.as_u128());
+        self.in_order.remove(id.as_u128(), id_of);
         for children in &mut self.children {
-            if let Value::Id(parent) = row.at(children.place) {
-                children.keys.remove((parent.as_u128(), id.as_u128()));
+            if !row.at(children.place).is_null() {
+                let key_of = children.key_of();
+                children.rows.remove(key_of(row), key_of);
             }
         }
-        if let Some(end_s) = row.expires_at_s() {
-            self.ends.remove((end_s, id.as_u128()));
+        if row.expires_at_s().is_some() {
+            self.ends.remove(end_of(row), end_of);
         }
     }
 }

@@ -20,7 +20,7 @@ impl Row {
             pack_field(field, config, value.unwrap_or_default())
         };
         let values = entity.fields.iter().map(&mut taken).collect();
-        Self { entity, version, expires_at_s: 0, values }
+        Self::of(entity, version, 0, values)
     }
 
     /// Packs what a database holds: one value for each field, in their order, lists and records in
@@ -44,7 +44,7 @@ impl Row {
             pack_field(field, config, value)
         });
         let values = packed.collect();
-        Self { entity, version: 0, expires_at_s: expires_at_s.unwrap_or(0), values }
+        Self::of(entity, 0, expires_at_s.unwrap_or(0), values)
     }
 
     /// The same row that ends at another time (`None`: never).
