@@ -37,11 +37,12 @@ use columns::{Catalog, Table, quoted};
 use follow::{Cursor, Eyes, Seen};
 use futures_util::TryStreamExt;
 use link::{Link, Trouble};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 use write::{Pen, Refusal};
 
 /// The most that one turn of the Admin API may take of the database's time, in milliseconds: a
@@ -55,8 +56,8 @@ const GROUP_CHANGES: usize = 1_000;
 const CHANGE_MS: u64 = 5;
 /// How long a start waits for the database when there is a copy to start from, in milliseconds.
 const START_WAIT_MS: u64 = 600;
-/// Every so many looks, large tables are looked through as well.
-const THOROUGH_LOOKS: u64 = 60;
+/// Every so many seconds, large tables are looked through as well.
+const THOROUGH_S: f64 = 300.0;
 /// A node that stands still with the writers' lock loses it after so long, in milliseconds.
 const IDLE_MS_MAX: u64 = 10_000;
 /// The lock that writers hold: "TGat".
@@ -70,7 +71,6 @@ pub struct Postgres {
     known: Option<Known>,
     /// A transaction for writing is open.
     writing: Option<Arc<Client>>,
-    looks: u64,
     keeper: Option<saved::Keeper>,
     /// Whether the wake-ups of the poll still go on.
     polling: Arc<AtomicBool>,
@@ -83,6 +83,16 @@ struct Known {
     stored: Vec<Table>,
     /// How far we have seen; none: not at all since the start, or the rows are from a copy.
     cursor: Option<Cursor>,
+    /// When all tables were last looked through, by the database's clock.
+    thorough_s: f64,
+    /// Nobody knows whether our last transaction was committed: our own events are news then.
+    is_in_doubt: bool,
+    /// The server's own name for its line of history.
+    history: String,
+    /// The connection on which that was asked.
+    asked: Weak<Client>,
+    /// Whether the server can end transactions that stand still (9.6).
+    ends_idle: bool,
 }
 
 impl Postgres {
@@ -98,7 +108,6 @@ impl Postgres {
             catalogue: Catalogue::default(),
             known: None,
             writing: None,
-            looks: 0,
             keeper: None,
             polling: Arc::new(AtomicBool::new(true)),
         })
@@ -155,6 +164,7 @@ impl Postgres {
             Ok(cursor)
         };
         let cursor = self.link.run(READING_MS_MAX, loading)?;
+        known.thorough_s = cursor.now_s;
         known.cursor = Some(cursor);
         self.known = Some(known);
         Ok(())
@@ -203,28 +213,29 @@ impl Postgres {
     fn begin_reading(&mut self, turn: Turn, tables: &Tables) -> Result<Vec<Found>, Trouble> {
         let client = self.link.client().map_err(|fault| Trouble::Said(fault.0))?;
         self.get_to_know(&client)?;
+        let limit_ms = self.turn_ms();
+        let Some(known) = &mut self.known else { return Ok(Vec::new()) };
+        let mut thorough = false;
+        if let Some(before) = &mut known.cursor {
+            let now = self.link.run(limit_ms, follow::cursor(&client))?;
+            thorough = turn == Turn::Follow && now.now_s - known.thorough_s > THOROUGH_S;
+            if now.snapshot == before.snapshot && !thorough {
+                *before = now;
+                return Ok(Vec::new());
+            }
+        }
         let Some(known) = &self.known else { return Ok(Vec::new()) };
-        self.looks += 1;
-        let thorough = turn == Turn::Follow && self.looks.is_multiple_of(THOROUGH_LOOKS);
-        let node = self.plan.node_id.to_string();
+        let node = self.speaker(known);
         let limit_ms = match (&known.cursor, thorough) {
             (Some(_), false) => self.turn_ms(),
             _ => READING_MS_MAX,
         };
         let catalogue = &self.catalogue;
         let looking = async {
-            if let Some(before) = &known.cursor
-                && !thorough
-            {
-                let now = follow::cursor(&client).await?;
-                if now.snapshot == before.snapshot {
-                    return Ok(None);
-                }
-            }
             client.batch_execute(&reading(&known.schema)).await?;
             let seen = Self::look(&client, known, catalogue, &node, tables, thorough).await;
             client.batch_execute("COMMIT").await?;
-            seen.map(Some)
+            seen
         };
         let seen = self.link.run(limit_ms, looking)?;
         Ok(self.take_over(seen))
@@ -236,8 +247,8 @@ impl Postgres {
         self.get_to_know(&client)?;
         let Some(known) = &self.known else { return Ok(Vec::new()) };
         let limit_ms = if known.cursor.is_some() { self.turn_ms() } else { READING_MS_MAX };
-        let begin = writing(&known.schema, self.turn_ms());
-        let (catalogue, node) = (&self.catalogue, self.plan.node_id.to_string());
+        let begin = writing(known, self.turn_ms());
+        let (catalogue, node) = (&self.catalogue, self.speaker(known));
         let looking = async {
             client.batch_execute(&begin).await?;
             let seen = Self::look(&client, known, catalogue, &node, tables, false).await;
@@ -248,24 +259,53 @@ impl Postgres {
         };
         let seen = self.link.run(limit_ms, looking)?;
         self.writing = Some(client);
-        Ok(self.take_over(Some(seen)))
+        Ok(self.take_over(seen))
     }
 
-    fn take_over(&mut self, seen: Option<Seen>) -> Vec<Found> {
-        let Some(seen) = seen else { return Vec::new() };
+    /// Whose events say nothing new: ours, unless we do not know what we have written.
+    fn speaker(&self, known: &Known) -> String {
+        if known.is_in_doubt { Uuid::nil() } else { self.plan.node_id }.to_string()
+    }
+
+    fn take_over(&mut self, seen: Seen) -> Vec<Found> {
         if let Some(known) = &mut self.known {
+            if seen.thorough {
+                known.thorough_s = seen.cursor.now_s;
+            }
             known.cursor = Some(seen.cursor);
+            known.is_in_doubt = false;
         }
         seen.found
     }
 
-    /// Learns what the database looks like, once after a start from a copy.
+    /// Learns what the database looks like, once after a start from a copy; and after each new
+    /// connection, whether it still is the one that we know. If not (a replica has taken over), no
+    /// number of a transaction means what it meant.
     fn get_to_know(&mut self, client: &Arc<Client>) -> Result<(), Trouble> {
-        if self.known.is_none() {
+        let Some(known) = &mut self.known else {
             let knowing = know(client, &self.plan.server.schema, &self.catalogue);
             self.known = Some(self.link.run(self.turn_ms(), knowing)?);
+            return Ok(());
+        };
+        if known.asked.as_ptr() == Arc::as_ptr(client) {
+            return Ok(());
         }
+        let limit_ms = self.plan.server.timeout_ms.min(TURN_MS_MAX);
+        let history = self.link.run(limit_ms, history(client))?;
+        if history != known.history {
+            log::warn!("another server, or another history: every row is compared");
+            known.history = history;
+            known.cursor = None;
+        }
+        known.asked = Arc::downgrade(client);
         Ok(())
+    }
+
+    /// Behind a pooler another server may have taken over, though our connection stands.
+    fn ask_again(&mut self) {
+        if let Some(known) = &mut self.known {
+            known.asked = Weak::new();
+        }
     }
 
     fn end(&mut self, changes: &[Change]) -> Result<(), CommitFault> {
@@ -288,13 +328,17 @@ impl Postgres {
         let work = async {
             if changes.is_empty() {
                 client.batch_execute("ROLLBACK").await?;
-                return Ok(());
+                return Ok(None);
             }
             match pen.write(changes).await {
-                Ok(()) => Ok(client.batch_execute("COMMIT").await?),
+                Ok(number) => {
+                    client.batch_execute("COMMIT").await?;
+                    Ok(Some(number))
+                }
                 Err(Refusal::Conflict(found)) => {
                     conflict = Some(found);
-                    Ok(client.batch_execute("ROLLBACK").await?)
+                    client.batch_execute("ROLLBACK").await?;
+                    Ok(None)
                 }
                 Err(Refusal::Trouble(trouble)) => {
                     client.batch_execute("ROLLBACK").await?;
@@ -304,10 +348,21 @@ impl Postgres {
         };
         // A refused commit is a refusal; a lost answer is too, though nobody can know.
         let ended = self.link.run(self.commit_ms(changes.len()), work);
-        ended.map_err(|trouble| match trouble.code() {
-            Some(_) => CommitFault::Refused(self.told(&trouble)),
-            None => CommitFault::Failed(self.told(&trouble)),
-        })?;
+        let number = match ended {
+            Ok(number) => number,
+            Err(trouble) => {
+                let told = self.told(&trouble);
+                self.ask_again();
+                let Some(known) = self.known.as_mut().filter(|_| trouble.code().is_none()) else {
+                    return Err(CommitFault::Refused(told));
+                };
+                known.is_in_doubt = true;
+                return Err(CommitFault::Failed(told));
+            }
+        };
+        if let (Some(number), Some(known)) = (number, &mut self.known) {
+            known.cursor = known.cursor.take().map(|cursor| cursor.with(number));
+        }
         conflict.map_or(Ok(()), |found| Err(CommitFault::Conflict(found)))
     }
 
@@ -374,7 +429,10 @@ impl Backend for Postgres {
             Turn::Write => self.begin_writing(tables),
             Turn::Read | Turn::Follow => self.begin_reading(turn, tables),
         };
-        begun.map_err(|trouble| self.told(&trouble))
+        begun.map_err(|trouble| {
+            self.ask_again();
+            self.told(&trouble)
+        })
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), CommitFault> {
@@ -417,7 +475,7 @@ impl Postgres {
         let client = self.link.client().map_err(|fault| Trouble::Said(fault.0))?;
         self.get_to_know(&client)?;
         let Some(known) = &self.known else { return Ok(()) };
-        let begin = writing(&known.schema, self.turn_ms());
+        let begin = writing(known, self.turn_ms());
         self.link.run(self.turn_ms(), async { Ok(client.batch_execute(&begin).await?) })?;
         self.writing = Some(client);
         Ok(())
@@ -431,12 +489,14 @@ fn reading(schema: &str) -> String {
 }
 
 /// Begins a transaction that writes; waits for the writers' lock at most so long.
-fn writing(schema: &str, wait_ms: u64) -> String {
-    let own = own(schema);
+fn writing(known: &Known, wait_ms: u64) -> String {
+    let own = own(&known.schema);
+    let idle = match known.ends_idle {
+        true => format!("SET LOCAL idle_in_transaction_session_timeout = {IDLE_MS_MAX};"),
+        false => String::new(),
+    };
     format!(
-        "BEGIN; {own} SET LOCAL lock_timeout = {wait_ms}; \
-         SELECT set_config(name, '{IDLE_MS_MAX}', true) FROM pg_settings \
-         WHERE name = 'idle_in_transaction_session_timeout'; \
+        "BEGIN; {own} SET LOCAL lock_timeout = {wait_ms}; {idle} \
          SELECT pg_advisory_xact_lock({WRITERS})"
     )
 }
@@ -447,8 +507,11 @@ fn own(schema: &str) -> String {
 }
 
 /// Looks at the schema, the workspace and the tables.
-async fn know(client: &Client, schema: &str, catalogue: &Catalogue) -> Result<Known, Trouble> {
+async fn know(client: &Arc<Client>, schema: &str, catalogue: &Catalogue) -> Result<Known, Trouble> {
     let schema = current_schema(client, schema).await?;
+    let history = history(client).await?;
+    let sql = "SELECT current_setting('server_version_num')::int4 >= 90600";
+    let ends_idle = client.query_typed_one(sql, &[]).await?.try_get(0)?;
     client.batch_execute(&reading(&schema)).await?;
     let known = async {
         let state = migrations::state(client).await?;
@@ -471,7 +534,33 @@ async fn know(client: &Client, schema: &str, catalogue: &Catalogue) -> Result<Kn
     client.batch_execute("COMMIT").await?;
     let (workspace, stored) = known?;
     say_what_is_lacking(catalogue, &stored);
-    Ok(Known { schema, workspace, stored, cursor: None })
+    Ok(Known {
+        schema,
+        workspace,
+        stored,
+        cursor: None,
+        thorough_s: 0.0,
+        is_in_doubt: false,
+        history,
+        asked: Arc::downgrade(client),
+        ends_idle,
+    })
+}
+
+/// Names the line of history that the server is on: the same after a restart or a lost connection,
+/// another one after a replica has become the server.
+async fn history(client: &Client) -> Result<String, Trouble> {
+    let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN 'a replica' \
+               ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
+    match client.query_typed_one(sql, &[]).await {
+        Ok(row) => Ok(row.try_get(0)?),
+        // Older or other servers have no such functions, or do not let everybody call them.
+        Err(error) if error.code().is_some() => {
+            let sql = "SELECT pg_postmaster_start_time()::text";
+            Ok(client.query_typed_one(sql, &[]).await?.try_get(0)?)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn say_what_is_lacking(catalogue: &Catalogue, stored: &[Table]) {

@@ -27,9 +27,11 @@ const HEAD_BYTES: usize = MAGIC.len() + 1 + 8 + 1 + 20 + 1;
 /// The largest file that is read back, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 30;
 /// At least so long between two files, and a millisecond more for so many rows: a busy Admin API
-/// does not wear the disk out.
+/// does not wear the disk out, nor a million rows a core.
 const REST_MS: u64 = 1_000;
-const ROWS_A_MS: usize = 100;
+const ROWS_A_MS: usize = 20;
+/// More rows than that are not written once more at the end: the end would take seconds.
+const LAST_ROWS_MAX: usize = 100_000;
 
 /// The file before that one.
 fn before(path: &Path) -> PathBuf {
@@ -170,8 +172,11 @@ impl Keeper {
         let own = Arc::clone(&shared);
         let work = move || {
             let (mut failing, mut rows) = (false, 0);
-            while let Some(tables) = next(&own, rows) {
+            while let Some((tables, ended)) = next(&own, rows) {
                 rows = catalogue.entities.iter().map(|entity| tables.len(entity.name)).sum();
+                if ended && rows > LAST_ROWS_MAX {
+                    continue;
+                }
                 match save(&path, &catalogue, &tables) {
                     Ok(()) => failing = false,
                     Err(why) if !failing => {
@@ -194,8 +199,9 @@ impl Keeper {
     }
 }
 
-/// The next tables to write, after a rest; none at the end. `rows` were in the last ones.
-fn next(shared: &(Mutex<Waiting>, Condvar), rows: usize) -> Option<Arc<Tables>> {
+/// The next tables to write, after a rest, and whether they are the last; none at the end. `rows`
+/// were in the ones before.
+fn next(shared: &(Mutex<Waiting>, Condvar), rows: usize) -> Option<(Arc<Tables>, bool)> {
     let (lock, bell) = shared;
     let mut waiting = lock.lock().unwrap_or_else(PoisonError::into_inner);
     let idle = |waiting: &mut Waiting| !waiting.ended && waiting.newest.is_none();
@@ -204,7 +210,8 @@ fn next(shared: &(Mutex<Waiting>, Condvar), rows: usize) -> Option<Arc<Tables>> 
     let rest = Duration::from_millis(REST_MS + (rows / ROWS_A_MS) as u64);
     let rested = bell.wait_timeout_while(waiting, rest, |waiting| !waiting.ended);
     waiting = rested.unwrap_or_else(PoisonError::into_inner).0;
-    waiting.newest.take()
+    let ended = waiting.ended;
+    waiting.newest.take().map(|tables| (tables, ended))
 }
 
 impl Drop for Keeper {

@@ -66,12 +66,34 @@ pub(super) struct Eyes<'a> {
     pub(super) tables: &'a Tables,
 }
 
+/// Transactions that may have begun between a look and our own one, in the list of the unfinished.
+const BETWEEN_MAX: u64 = 64;
+
+impl Cursor {
+    /// The same when our own transaction `number`, which began after it, is committed: what is in
+    /// it is known.
+    pub(super) fn with(self, number: u64) -> Self {
+        let next = next_number(&self.snapshot);
+        let Some(between) = number.checked_sub(next).filter(|count| *count <= BETWEEN_MAX) else {
+            return self;
+        };
+        let open = self.snapshot.split(':').nth(2).unwrap_or_default().split(',');
+        let mut open: Vec<u64> = open.filter_map(|number| number.parse().ok()).collect();
+        open.extend(next..next + between);
+        let oldest = open.first().copied().unwrap_or(number + 1);
+        let open: Vec<String> = open.iter().map(u64::to_string).collect();
+        Self { snapshot: format!("{oldest}:{}:{}", number + 1, open.join(",")), ..self }
+    }
+}
+
 /// What a look came to.
 pub(super) struct Seen {
     /// Rows that differ from what we know.
     pub(super) found: Vec<Found>,
     /// Where we are now.
     pub(super) cursor: Cursor,
+    /// Whether every table was looked through.
+    pub(super) thorough: bool,
 }
 
 /// Where the database is now.
@@ -98,7 +120,7 @@ impl Eyes<'_> {
     ) -> Result<Option<Seen>, Trouble> {
         let now = cursor(self.client).await?;
         if now.snapshot == since.snapshot && !thorough {
-            return Ok(Some(Seen { found: Vec::new(), cursor: now }));
+            return Ok(Some(Seen { found: Vec::new(), cursor: now, thorough: false }));
         }
         if next_number(&now.snapshot) < next_number(&since.snapshot) {
             return Ok(None);
@@ -119,7 +141,7 @@ impl Eyes<'_> {
             thorough || large.contains(name) || self.tables.len(name) <= SMALL_ROWS_MAX
         })
         .await?;
-        Ok(Some(Seen { found, cursor: now }))
+        Ok(Some(Seen { found, cursor: now, thorough }))
     }
 
     fn table(&self, entity: &Entity) -> Option<&Table> {
@@ -375,7 +397,7 @@ impl Eyes<'_> {
                 found.push(Found { entity, id: row.id(), row: None });
             }
         }
-        Ok(Seen { found, cursor: now })
+        Ok(Seen { found, cursor: now, thorough: true })
     }
 }
 
@@ -386,12 +408,27 @@ pub(super) fn whole(table: &Table) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::next_number;
+    use super::{Cursor, next_number};
 
     #[test]
     fn the_list_of_finished_transactions_is_read() {
         assert_eq!(next_number("740:744:741,743"), 744);
         assert_eq!(next_number("740:740:"), 740);
         assert_eq!(next_number("nonsense"), 0);
+    }
+
+    #[test]
+    fn our_own_transaction_is_seen() {
+        let with = |snapshot: &str, number| {
+            let cursor = Cursor { snapshot: snapshot.to_owned(), now_s: 0.0 };
+            cursor.with(number).snapshot
+        };
+        // As the database writes it when nothing else happens.
+        assert_eq!(with("740:740:", 740), "741:741:");
+        assert_eq!(with("740:744:741,743", 744), "741:745:741,743");
+        // Others have begun meanwhile, and nobody knows whether they have ended.
+        assert_eq!(with("740:740:", 742), "740:743:740,741");
+        assert_eq!(with("740:740:", 739), "740:740:");
+        assert_eq!(with("740:740:", 9_000), "740:740:");
     }
 }

@@ -53,8 +53,8 @@ struct Statement {
 }
 
 impl Pen<'_> {
-    /// Writes all of these, in order, and the events about them.
-    pub(super) async fn write(&self, changes: &[Change]) -> Result<(), Refusal> {
+    /// Writes all of these, in order, and the events about them. Gives the transaction's number.
+    pub(super) async fn write(&self, changes: &[Change]) -> Result<u64, Refusal> {
         for (round, group) in changes.chunks(PIPELINE_MAX).enumerate() {
             let one = |(at, change)| self.one(round * PIPELINE_MAX + at, change);
             try_join_all(group.iter().enumerate().map(one)).await?;
@@ -84,7 +84,7 @@ impl Pen<'_> {
     }
 
     /// Writes the events, and wakes the other Tollgate nodes when the transaction commits.
-    async fn tell(&self, changes: &[Change]) -> Result<(), Trouble> {
+    async fn tell(&self, changes: &[Change]) -> Result<u64, Trouble> {
         let kept_s = EVENT_KEPT_S_MIN.max(10 * self.propagation_s);
         let not_before = match self.propagation_s {
             0 => "NULL::timestamptz".to_owned(),
@@ -105,9 +105,9 @@ impl Pen<'_> {
                 [(&node, Type::TEXT), (&channels, Type::TEXT_ARRAY), (&data, Type::TEXT_ARRAY)];
             self.client.execute_typed(&sql, &given).await?;
         }
-        let sql = format!("SELECT pg_notify('{CHANNEL}', $1)");
-        self.client.query_typed(&sql, &[(&node, Type::TEXT)]).await?;
-        Ok(())
+        let sql = format!("SELECT txid_current() FROM pg_notify('{CHANNEL}', $1)");
+        let row = self.client.query_typed_one(&sql, &[(&node, Type::TEXT)]).await?;
+        Ok(row.try_get::<_, i64>(0)?.cast_unsigned())
     }
 }
 

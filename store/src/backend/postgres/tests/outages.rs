@@ -84,3 +84,61 @@ fn a_read_only_database_is_told() {
     set("off");
     soon("writing", || node.call("POST consumers", json!({"username": "v"})).0 == 200);
 }
+
+/// A replica takes over that lacks the last write; another one took its number. Who compared
+/// numbers alone would keep the one and never see the other.
+#[test]
+fn a_replica_takes_over_with_another_history() {
+    let mut real = Real::start("", true);
+    told(&real.server("postgres"), Command::Bootstrap);
+    let node = Node::start(real.plan("postgres", 1)).unwrap();
+    node.made("POST consumers", json!({"username": "kept"}));
+    let mut replica = real.replica();
+    let there = |server: &Real| {
+        server.sql("postgres", "SELECT username FROM consumers ORDER BY 1").unwrap_or_default()
+    };
+    soon("the replica", || there(&replica) == [["kept"]]);
+    replica.stop();
+    node.made("POST consumers", json!({"username": "lost"}));
+    real.stop();
+    replica.take_over(&real);
+    let by_hand = "INSERT INTO consumers (id, username, ws_id) \
+                   SELECT md5('hand')::uuid, 'hand', id FROM workspaces";
+    replica.sql("postgres", by_hand).unwrap();
+    soon("the other history", || node.call("GET consumers/hand", Json::Null).0 == 200);
+    soon("its rows", || node.store.tables().by("consumers", "username", "hand").is_some());
+    assert_eq!(node.made("GET consumers/lost", Json::Null), Json::Null);
+    soon("writing", || node.call("POST consumers", json!({"username": "new"})).0 == 200);
+    assert_eq!(there(&replica), [["hand"], ["kept"], ["new"]]);
+}
+
+#[test]
+fn a_database_out_of_connections_is_told() {
+    let real = super::database("full_house");
+    real.sql("postgres", "CREATE ROLE guest LOGIN").unwrap();
+    for table in ["ALL TABLES", "ALL SEQUENCES"] {
+        let sql = format!("GRANT ALL ON {table} IN SCHEMA public TO guest");
+        real.sql("full_house", &sql).unwrap();
+    }
+    let mut plan = real.plan("full_house", 1);
+    plan.server.user = "guest".to_owned();
+    let node = Node::start(plan).unwrap();
+    node.made("POST consumers", json!({"username": "u"}));
+    let limit = |most: i32| {
+        let sql = format!("ALTER ROLE guest CONNECTION LIMIT {most}");
+        real.sql("postgres", &sql).unwrap();
+    };
+    limit(0);
+    let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'guest'";
+    real.sql("postgres", ended).unwrap();
+    soon("the loss", || !node.store.reachable());
+    refused(&node, "POST consumers", "the database");
+    soon("the cause", || {
+        let said = node.call("POST consumers", json!({"username": "v"})).1;
+        said["message"].as_str().is_some_and(|said| said.contains("too many connections"))
+    });
+    limit(-1);
+    soon("writing", || node.call("PUT consumers/w", json!({"username": "w"})).0 == 200);
+    let there = real.sql("full_house", "SELECT username FROM consumers ORDER BY 1").unwrap();
+    assert_eq!(there, [["u"], ["w"]]);
+}

@@ -41,8 +41,10 @@ fn programs() -> PathBuf {
     for version in (9..30).rev() {
         folders.push(format!("/usr/lib/postgresql/{version}/bin").into());
     }
-    let found = folders.into_iter().find(|folder| folder.join("initdb").exists());
-    found.unwrap_or_else(|| panic!("{MISSING}"))
+    // A name in PATH may be a link: what stands beside the program itself belongs to it.
+    let found = folders.into_iter().find_map(|folder| fs::canonicalize(folder.join("initdb")).ok());
+    let found = found.unwrap_or_else(|| panic!("{MISSING}"));
+    found.parent().unwrap().to_owned()
 }
 
 /// The user and group that run it; none: whoever we are.
@@ -94,29 +96,34 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
+/// A folder below the target folder that belongs to who runs the server.
+fn new_folder() -> tempfile::TempDir {
+    let target = std::env::var_os("CARGO_TARGET_TMPDIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| {
+        let program = std::env::current_exe().unwrap();
+        program.ancestors().nth(3).unwrap().join("tmp")
+    });
+    fs::create_dir_all(&target).unwrap();
+    forget_empty_folders(&target);
+    let folder = tempfile::Builder::new().prefix("pg").tempdir_in(&target);
+    let folder = folder.unwrap();
+    let reachable = folder.path().ancestors().all(|up| {
+        fs::metadata(up).is_ok_and(|known| known.permissions().mode() & 0o001 != 0)
+            || up == folder.path()
+    });
+    // Another user cannot pass through folders that are closed to it.
+    let folder = if reachable || user().is_none() { folder } else { tempfile::tempdir().unwrap() };
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    if let Some((user, group)) = user() {
+        chown(folder.path(), Some(user), Some(group)).unwrap();
+    }
+    folder
+}
+
 impl Postgres {
     /// Makes a cluster and starts it, with lines of `postgresql.conf` besides.
     pub(crate) fn start(conf: &str, runs: bool) -> Self {
-        let target = std::env::var_os("CARGO_TARGET_TMPDIR").map(PathBuf::from);
-        let target = target.unwrap_or_else(|| {
-            let program = std::env::current_exe().unwrap();
-            program.ancestors().nth(3).unwrap().join("tmp")
-        });
-        fs::create_dir_all(&target).unwrap();
-        forget_empty_folders(&target);
-        let folder = tempfile::Builder::new().prefix("pg").tempdir_in(&target);
-        let folder = folder.unwrap();
-        let reachable = folder.path().ancestors().all(|up| {
-            fs::metadata(up).is_ok_and(|known| known.permissions().mode() & 0o001 != 0)
-                || up == folder.path()
-        });
-        // Another user cannot pass through folders that are closed to it.
-        let folder =
-            if reachable || user().is_none() { folder } else { tempfile::tempdir().unwrap() };
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        if let Some((user, group)) = user() {
-            chown(folder.path(), Some(user), Some(group)).unwrap();
-        }
+        let folder = new_folder();
         let cluster = folder.path().join("data");
         let made = command(&programs().join("initdb"))
             .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "-D"])
@@ -124,19 +131,48 @@ impl Postgres {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let port = free_port();
-        let own = format!(
-            "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n\
-             fsync = off\nfull_page_writes = off\nshared_buffers = '16MB'\n{conf}\n"
-        );
-        let file = cluster.join("postgresql.conf");
-        let text = fs::read_to_string(&file).unwrap() + &own;
-        fs::write(&file, text).unwrap();
-        let mut server = Self { child: None, folder, port, leaves_nothing: false };
+        let mut server = Self { child: None, folder, port: free_port(), leaves_nothing: false };
+        server.configure(&format!(
+            "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\n\
+             full_page_writes = off\nshared_buffers = '16MB'\n{conf}\n"
+        ));
         if runs {
             server.run();
         }
         server
+    }
+
+    /// Adds lines to its settings, its port among them.
+    fn configure(&self, lines: &str) {
+        let file = self.data().join("postgresql.conf");
+        let text = fs::read_to_string(&file).unwrap() + lines + &format!("port = {}\n", self.port);
+        fs::write(&file, text).unwrap();
+    }
+
+    /// A replica that follows it, running.
+    pub(crate) fn replica(&self) -> Self {
+        let folder = new_folder();
+        let data = folder.path().join("data");
+        let made = command(&programs().join("pg_basebackup"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres"])
+            .args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-D"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut replica = Self { child: None, folder, port: free_port(), leaves_nothing: false };
+        replica.configure("");
+        replica.run();
+        replica
+    }
+
+    /// Takes the place of a server that is gone: its address, and its writes.
+    pub(crate) fn take_over(&mut self, gone: &Self) {
+        self.stop();
+        self.port = gone.port;
+        self.configure("");
+        self.run();
+        self.sql("postgres", "SELECT pg_promote(true, 60)").unwrap();
     }
 
     /// Writes a file into the folder of its data.
