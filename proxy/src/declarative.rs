@@ -21,7 +21,7 @@ use store::conf::Settings;
 use store::declarative::{self, Loaded, Node, Refusal};
 use store::schema::Catalogue;
 
-use crate::keeper;
+use crate::{engine, keeper, office};
 
 /// The last good configuration, under the prefix.
 const KEPT_FILE: &str = "declarative.kept";
@@ -111,7 +111,7 @@ pub fn parse(catalogue: &Catalogue, text: &str, file: Option<&str>) -> Result<Lo
     parse_for(catalogue, text, file, Node::Off)
 }
 
-/// Reads a document.
+/// Reads a document; plugins are asked whether they can run with their rows.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -123,7 +123,8 @@ pub fn parse_for(
 ) -> Result<Loaded, Refusal> {
     let (now_ms, mut random) = (keeper::now_ms(), keeper::random());
     let mut facts = Facts { now_s: now_ms.div_euclid(1_000), now_ms, random: &mut random };
-    declarative::parse(catalogue, text, file, node, &mut facts)
+    declarative::parse(catalogue, text, file, node, &mut facts)?
+        .checked(catalogue, |change| office::check(engine::specs(), change))
 }
 
 /// Why a file cannot be read.

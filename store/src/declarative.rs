@@ -26,12 +26,14 @@ pub use load::Item;
 pub(crate) use load::taken;
 pub use yaml::{DEPTH_MAX, VALUES_MAX};
 
-use crate::check::Facts;
+use crate::check::{Facts, Faults};
 use crate::fault;
-use crate::schema::Catalogue;
+use crate::schema::{Catalogue, Variants};
+use crate::snapshot::Change;
 use crate::value::Row;
 use md5::{Digest, Md5};
 use serde_json::{Map, Value as Json, json};
+use std::sync::Arc;
 
 /// Most names in one object.
 pub const NAMES_MAX: usize = 1000;
@@ -59,6 +61,30 @@ impl Loaded {
     #[must_use]
     pub fn rows(&self, catalogue: &Catalogue) -> Vec<Row> {
         self.items.iter().map(|item| item.row(catalogue, 0)).collect()
+    }
+
+    /// The same, if `check` has nothing against the rows whose configuration is a plugin's. What
+    /// the Admin API asks at each write is asked here for the rows of a start or an import.
+    ///
+    /// # Errors
+    /// What it has against them, in the form of the document.
+    pub fn checked(
+        self,
+        catalogue: &Catalogue,
+        check: impl Fn(&Change) -> Result<(), Faults>,
+    ) -> Result<Self, Refusal> {
+        let mut faults = Json::Null;
+        let is_plugins = |item: &&Item| matches!(item.entity.variants, Variants::Plugins);
+        for item in self.items.iter().filter(is_plugins) {
+            let after = Some(Arc::new(item.row(catalogue, 0)));
+            if let Err(fault) = check(&Change { entity: item.entity, before: None, after }) {
+                item.blame(&mut faults, fault.to_json().into());
+            }
+        }
+        match faults {
+            Json::Object(fields) => Err(Refusal { fields, flattened: None }),
+            _ => Ok(self),
+        }
     }
 }
 

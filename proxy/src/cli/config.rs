@@ -8,11 +8,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use store::backend::{Backend, CommitFault, Turn};
+use store::backend::{Backend, CommitFault, Conflict, ConflictKind, Turn};
 use store::conf::{Database, Settings};
 use store::declarative::{self as documents, Node};
 use store::schema::Catalogue;
-use store::snapshot::{Change, Tables};
+use store::snapshot::{Change, Tables, Taken};
 
 use super::Command;
 use crate::{declarative, engine, keeper, prefix, process};
@@ -165,10 +165,17 @@ fn import(
     let mut changes = Vec::with_capacity(loaded.items.len());
     for row in loaded.rows(catalogue) {
         let row = Arc::new(row);
-        let before = tables.put(&row).map_err(|taken| {
-            format!("{} {}: {taken:?} is taken by another", row.entity().name, row.id())
+        let put = tables.put(&row);
+        let mut change = Change { entity: row.entity(), before: None, after: Some(row) };
+        change.before = put.map_err(|taken| {
+            let kind = match taken {
+                Taken::Field(field) => ConflictKind::Unique(field),
+                Taken::Key => ConflictKind::CacheKey,
+            };
+            let fault = Conflict { change: 0, kind }.fault(std::slice::from_ref(&change));
+            format!("{}: {}", change.entity.name, fault.message)
         })?;
-        changes.push(Change { entity: row.entity(), before, after: Some(row) });
+        changes.push(change);
     }
     backend.commit(&changes).map_err(|fault| match fault {
         CommitFault::Failed(fault) | CommitFault::Refused(fault) => fault.to_string(),
