@@ -6,6 +6,7 @@
 //!   admin ── services, routes, plugins ───────────────────►│──► collector (in place of Moesif)
 //!   cpu ── what the gateway's threads used                 servers start and stop it
 //!   compare ── several gateways in interleaved rounds      prove ── crashes, limits, live changes
+//!   postgres, forwarder ── a database that freezes, dies, fills up, moves
 //! ```
 //! Clients and upstream share one thread and one epoll, so that on two cores the gateway has one
 //! for itself. This crate never links a crate of the gateway: a fault in our codec must not judge
@@ -18,8 +19,10 @@ pub mod collector;
 pub mod compare;
 pub mod cpu;
 pub mod engine;
+pub mod forwarder;
 pub mod histogram;
 pub mod parser;
+pub mod postgres;
 pub mod prove;
 pub mod scene;
 pub mod servers;

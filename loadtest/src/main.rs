@@ -28,7 +28,8 @@ loadtest: drives any gateway with the same load
                    [--scenarios plain,plugins,rate] [--road-cpu 1] [--load-cpu 0]
       Tollgate beside nginx in interleaved rounds; without --tollgate nginx beside itself
   loadtest prove --tollgate PROGRAM [--drivers epoll,io_uring]
-                 [--only crash,outage,losses,rate,live,idle,allocations,adopt]
+                 [--only crash,outage,losses,rate,live,idle,allocations,million,
+                  million-postgres,postgres,nodes,office,adopt]
                  [--connections 256] [--requests 60000] [--kills 5] [--idle 10000]
                  [--credentials 100000] [--shorten 1] [--seed N]
       experiments that pass or fail; the exit status tells

@@ -6,10 +6,14 @@
 mod adopt;
 mod allocations;
 mod crash;
+mod database;
+mod disk;
 mod idle;
 mod live;
 mod losses;
 mod million;
+mod nodes;
+mod office;
 mod outage;
 mod rate;
 
@@ -61,7 +65,11 @@ const EXPERIMENTS: &[Experiment] = &[
     ("live", "an Admin write is live at once and disturbs nobody", live::run),
     ("idle", "what an idle connection costs in memory", idle::run),
     ("allocations", "calls of the allocator per request", allocations::run),
-    ("million", "a start on Postgres with a million credentials", million::run),
+    ("million", "a start with a million consumers and their keys, on SQLite", million::sqlite),
+    ("million-postgres", "the same on Postgres", million::postgres),
+    ("postgres", "no trouble with the database costs a request or a write", database::run),
+    ("nodes", "what one node writes is live on the others", nodes::run),
+    ("office", "a busy Admin API does not disturb the road", office::run),
     ("adopt", "a large configuration changes without a pause", adopt::run),
 ];
 

@@ -36,6 +36,16 @@ pub fn guarded(admin: &mut Admin, collector: &str) -> Result<(), Fault> {
     moesif(admin, "guarded", collector)
 }
 
+/// Makes route `guarded` for `/guarded` with key-auth and no service: who has a key gets 503, who
+/// has none 401.
+///
+/// # Errors
+/// The Admin API's.
+pub fn guarded_alone(admin: &mut Admin) -> Result<(), Fault> {
+    admin.must("POST", "/routes", &json!({"name": "guarded", "paths": ["/guarded"]}))?;
+    plugin(admin, "guarded", "key-auth", &json!({}))
+}
+
 /// Makes a rate limit with the exact local policy on a route.
 ///
 /// # Errors

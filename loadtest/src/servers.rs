@@ -168,6 +168,13 @@ impl Server {
         self.pids().iter().filter_map(|pid| cpu::memory_kib(*pid, "status", "RssAnon").ok()).sum()
     }
 
+    /// Moves every thread to `cpus`.
+    pub fn move_all(&self, cpus: &[usize]) {
+        for thread in self.pids().iter().flat_map(|pid| cpu::threads(*pid).unwrap_or_default()) {
+            let _ = cpu::pin(Some(thread.tid), cpus);
+        }
+    }
+
     /// Moves every thread that is not on the road to `cpus`, so that the road has its own.
     pub fn move_office(&self, cpus: &[usize]) {
         for thread in self.pids().iter().flat_map(|pid| cpu::threads(*pid).unwrap_or_default()) {

@@ -1,20 +1,14 @@
 //! What a collector can do wrong, and what can happen to the gateway meanwhile: nothing that a
 //! client was told of may be lost, and nothing may be reported under two ids.
 
-use std::{
-    fs::{self, File},
-    io::Write,
-    path::{Path, PathBuf},
-    process::Command,
-    thread,
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 use serde_json::json;
 
 use super::{
     Findings, Options, Stage,
     crash::{Heard, judge, plan, wait_until_quiet},
+    disk::Disk,
 };
 use crate::{
     Fault,
@@ -135,7 +129,7 @@ fn signal(
 
 /// Fills the disk under the journal, drives, makes room again.
 fn full_disk(options: &Options, driver: &str, findings: &mut Findings) -> Result<(), Fault> {
-    let disk = match Disk::mount()? {
+    let disk = match Disk::mount(DISK)? {
         Some(disk) => disk,
         None => {
             findings.note("!! a disk of its own cannot be mounted here: left out");
@@ -164,52 +158,4 @@ fn full_disk(options: &Options, driver: &str, findings: &mut Findings) -> Result
     judge(&heard.borrow(), &stage.collector, findings);
     drop(stage);
     Ok(())
-}
-
-/// A small disk in memory, unmounted when dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// None where this program may not mount.
-    fn mount() -> Result<Option<Self>, Fault> {
-        let folder = std::env::temp_dir().join(format!("tollgate-disk-{}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        let size = format!("size={DISK}");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(&folder)
-            .status()
-            .is_ok_and(|status| status.success());
-        if !mounted {
-            fs::remove_dir(&folder)?;
-        }
-        Ok(mounted.then_some(Self(folder)))
-    }
-
-    /// Takes all the room that is left.
-    fn fill(&self) -> Result<PathBuf, Fault> {
-        let path = self.0.join("filler");
-        let mut file = File::create(&path)?;
-        let block = vec![0; 64 * 1024];
-        while file.write_all(&block).is_ok() {}
-        // The last bytes, one page at a time.
-        while file.write_all(&block[..512]).is_ok() {}
-        Ok(path)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let unmount = |folder: &Path| {
-            let status = Command::new("umount").arg(folder).status();
-            status.is_ok_and(|status| status.success())
-        };
-        for _ in 0..50 {
-            if unmount(&self.0) {
-                break;
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-        let _ = fs::remove_dir(&self.0);
-    }
 }
