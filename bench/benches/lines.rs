@@ -89,7 +89,6 @@ fn headers(criterion: &mut Criterion) {
         product: "tollgate/0.1.0",
         upstream_version: Version::H11,
         id: "1b3f87647b39245c8dc65d196f0c762e",
-        now_s: 0,
     };
     let mut response = Response::default();
     criterion.bench_function("lines for the client", |bencher| {

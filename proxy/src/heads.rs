@@ -202,7 +202,8 @@ pub fn arrive(core: &Core, exchange: &mut Exchange, takes_trailers: bool) -> Opt
     declared
 }
 
-/// Takes the line out that tells the length of the body; it is written anew where the answer leaves.
+/// Takes the line out that tells the length of the body; it is written anew where the answer
+/// leaves.
 pub fn take_length(exchange: &mut Exchange) -> Option<u64> {
     let fields = &mut exchange.response.fields;
     let declared = fields.get_known(Known::ContentLength);
@@ -239,7 +240,6 @@ pub fn leave(core: &Core, exchange: &mut Exchange, side: Side) {
         product: PRODUCT,
         upstream_version: runtime::http::head::Version::H11,
         id: exchange.id.as_str(),
-        now_s: clock::wall_us() / 1_000_000,
     };
     response::leave(&mut exchange.response, &leaving);
 }

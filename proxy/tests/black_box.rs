@@ -57,6 +57,8 @@ mod overload;
 mod pretending;
 #[path = "black_box/proxying.rs"]
 mod proxying;
+#[path = "black_box/routing.rs"]
+mod routing;
 #[path = "black_box/seeing.rs"]
 mod seeing;
 #[path = "black_box/several_auth.rs"]

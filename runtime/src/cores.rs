@@ -14,6 +14,7 @@ mod bind;
 mod counters;
 mod handoff;
 mod limits;
+mod scripted;
 
 use crate::clock;
 use crate::io::{self, Bell, Closer, IoChoice, IoKind, Listener, Peer, Reader, Writer};
@@ -188,44 +189,6 @@ impl Core {
     /// how many of them are opened at the start.
     pub fn on_bell(&self, errand: impl Fn() + 'static) {
         self.0.errands.borrow_mut().push(Rc::new(errand));
-    }
-
-    /// A core of a scripted world (`io::script`), without a thread: it accepts what it is told to
-    /// `serve`, and nobody orders it but through `begin_draining`.
-    ///
-    /// # Errors
-    /// When descriptors have run out.
-    pub fn scripted() -> io::Result<Self> {
-        let shared = Shared::new()?;
-        Ok(Self(Rc::new(Inner {
-            number: 0,
-            kind: IoKind::Script,
-            all: Arc::from([Arc::clone(&shared)]),
-            connections_max: 0,
-            shared,
-            order: Cell::new(Order::Run),
-            watchers: RefCell::default(),
-            open: RefCell::default(),
-            free: RefCell::default(),
-            errands: RefCell::default(),
-        })))
-    }
-
-    /// Accepts on a listener of a scripted world until the core drains, and serves each connection
-    /// in a task of its own.
-    pub fn serve<S, F>(&self, listener: Listener, serve: S)
-    where
-        S: Fn(Accepted) -> F + 'static,
-        F: Future<Output = ()> + 'static,
-    {
-        io::spawn(accept_all(self.clone(), listener, 0, Rc::new(serve)));
-    }
-
-    /// Drains a core of a scripted world: it accepts no more, and idle connections close.
-    pub fn begin_draining(&self) {
-        self.0.shared.give(Order::Drain);
-        hear(self);
-        clock::close_idle();
     }
 
     /// Waits until `done` says so, looking whenever the order changes or a connection ends.

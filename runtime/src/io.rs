@@ -16,6 +16,7 @@
 mod bell;
 mod epoll;
 mod monoio;
+mod open;
 mod pipe;
 pub mod script;
 mod socket;
@@ -33,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 pub use bell::{Bell, CoreEar, DeskEar};
+pub use open::{adopt, connect, connect_unix, release};
 pub use pipe::Pipe;
 pub use std::io::{Error, ErrorKind, Result};
 
@@ -546,72 +548,4 @@ pub fn listen(addr: SocketAddr) -> Result<Listener> {
         return Ok(Listener(ListenerOf::Script(script::Listener::new(addr)?)));
     }
     Listener::new(std::net::TcpListener::bind(addr)?)
-}
-
-async fn connect_to(to: &Target<'_>, options: &ConnectOptions) -> Result<(Reader, Writer)> {
-    match kind() {
-        Some(IoKind::IoUring) => {
-            let (reader, writer) = monoio::Monoio::connect(to, options).await?;
-            Ok((Reader(ReaderOf::Monoio(reader)), Writer(WriterOf::Monoio(writer))))
-        }
-        Some(IoKind::Epoll) => {
-            let (reader, writer) = epoll::Epoll::connect(to, options).await?;
-            Ok((Reader(ReaderOf::Epoll(reader)), Writer(WriterOf::Epoll(writer))))
-        }
-        Some(IoKind::Script) => {
-            let (reader, writer) = script::Script::connect(to, options).await?;
-            Ok((Reader(ReaderOf::Script(reader)), Writer(WriterOf::Script(writer))))
-        }
-        None => Err(Error::other("no core runs on this thread")),
-    }
-}
-
-/// Opens a TCP connection with `TCP_NODELAY`. May be dropped: `clock::within` gives it a deadline.
-///
-/// # Errors
-/// Those of connect(2).
-pub async fn connect(addr: SocketAddr, options: &ConnectOptions) -> Result<(Reader, Writer)> {
-    connect_to(&Target::Tcp(addr), options).await
-}
-
-/// Opens a connection to a Unix socket. May be dropped.
-///
-/// # Errors
-/// Those of connect(2).
-pub async fn connect_unix(path: &Path) -> Result<(Reader, Writer)> {
-    connect_to(&Target::Unix(path), &ConnectOptions::default()).await
-}
-
-/// Takes a connection out of this core, for `adopt` on another. Nothing may be under way on it, and
-/// nothing of it may have been read.
-///
-/// # Errors
-/// When there is no descriptor left for a moment: the connection is closed. The scripted driver
-/// has no sockets.
-pub fn release(reader: Reader, writer: Writer) -> Result<std::os::fd::OwnedFd> {
-    drop(writer);
-    match reader.0 {
-        ReaderOf::Monoio(reader) => reader.release(),
-        ReaderOf::Epoll(reader) => reader.release(),
-        ReaderOf::Script(_) => Err(ErrorKind::Unsupported.into()),
-    }
-}
-
-/// Takes a connected stream socket of any kind into this core, for instance one that another core
-/// accepted.
-///
-/// # Errors
-/// When the driver refuses it, or no core runs on this thread.
-pub fn adopt(socket: std::os::fd::OwnedFd) -> Result<(Reader, Writer)> {
-    match kind() {
-        Some(IoKind::IoUring) => {
-            let (reader, writer) = monoio::adopt(socket)?;
-            Ok((Reader(ReaderOf::Monoio(reader)), Writer(WriterOf::Monoio(writer))))
-        }
-        Some(IoKind::Epoll) => {
-            let (reader, writer) = epoll::adopt(socket)?;
-            Ok((Reader(ReaderOf::Epoll(reader)), Writer(WriterOf::Epoll(writer))))
-        }
-        _ => Err(Error::other("no core with a kernel runs on this thread")),
-    }
 }

@@ -9,7 +9,7 @@
 //! ```
 //! A clone of [`Tables`] copies one pointer per entity. A write to a clone copies what it touches:
 //! one shard and the branches above it, one piece of each order. So a snapshot that the road still
-//! reads costs nothing but what differs. Every way to a row is one pointer to it: keys stay in rows.
+//! reads costs nothing but what differs. Every way to a row is a pointer to it: keys stay in rows.
 
 mod order;
 mod shards;

@@ -69,7 +69,7 @@ pub(super) const H2_CONNECTIONS: usize = 16;
 pub(super) const H2_STREAMS: usize = 16;
 
 /// Every row.
-pub(super) const ROWS: [Row; 12] = [
+pub(super) static ROWS: [Row; 12] = [
     row("get", "GET, 1 KiB back", (0.75, 0.85), Sent::Get, Port::Plain),
     row("post", "POST of 4 KiB, 1 KiB back", (0.75, 0.85), Sent::Post, Port::Plain),
     row("tls", "GET over TLS, kept alive", (0.75, 0.80), Sent::Get, Port::Tls),

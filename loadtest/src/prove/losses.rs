@@ -175,7 +175,8 @@ fn kills(options: &Options, driver: &str, findings: &mut Findings) -> Result<(),
 }
 
 /// Sets the gateway's clock back under load, restarts it, and lets the clock come right again. The
-/// clock of the machine is not touched: a small library, made with `cc`, stands before the gateway's.
+/// clock of the machine is not touched: a small library, made with `cc`, stands before the
+/// gateway's.
 fn clock_back(options: &Options, driver: &str, findings: &mut Findings) -> Result<(), Fault> {
     let folder = std::env::temp_dir().join(format!("tollgate-clock-{}", std::process::id()));
     fs::create_dir_all(&folder)?;

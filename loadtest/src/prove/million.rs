@@ -72,11 +72,10 @@ fn on_sqlite(
             "WITH RECURSIVE each(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM each \
                             WHERE n < {rows})"
         );
-        // Ids that are UUIDs and nothing more: a hash of the number would cost a function.
+        // Ids that are UUIDs and far apart.
         let id = |kind: u8| {
-            format!(
-                "printf('%08x-0000-4000-8000-%012x', (n * 2654435761) % 4294967296, n * 16 + {kind})"
-            )
+            let spread = "(n * 2654435761) % 4294967296";
+            format!("printf('%08x-0000-4000-8000-%012x', {spread}, n * 16 + {kind})")
         };
         let sql = format!(
             "{each} INSERT INTO consumers (id, username, created_at, updated_at) \

@@ -80,7 +80,7 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
     thread::sleep(REST);
     let added_kib = server.memory_kib().saturating_sub(before_kib);
     findings.note(&format!(
-        "{CONSUMERS} consumers with a key each: {:.1} MiB, {:.0} bytes for each; start {start_ms:.0} ms",
+        "they take {:.1} MiB, {:.0} bytes a consumer with its key; start {start_ms:.0} ms",
         added_kib as f64 / 1024.0,
         added_kib as f64 * 1024.0 / CONSUMERS as f64,
     ));

@@ -5,7 +5,7 @@ use std::io;
 
 use plugins::pdk::logging::Passed;
 use runtime::buffers::{Pages, Piece};
-use runtime::clock::Deadline;
+use runtime::clock::{self, Deadline};
 use runtime::http::body::{self, Decoder, Framing};
 use runtime::http::head::{self, Fields, Known, Limits, Request, Response, Version};
 use runtime::http::write;
@@ -13,6 +13,7 @@ use runtime::io::Pipe;
 use runtime::wire::WireWriter;
 
 use super::{ClientFault, Length};
+use crate::forwarded::date;
 use crate::inbox::{HeadEnd, Inbox};
 use crate::settings::Patience;
 
@@ -282,6 +283,11 @@ impl H1 {
         let mut line = lent_line();
         write::status_line(&mut line, status, response.reason());
         write::fields(&mut line, &response.fields);
+        if !response.fields.contains("date") {
+            // As nginx does, past the plugins and the logs.
+            let now_s = clock::wall_us() / 1_000_000;
+            write::line(&mut line, "Date", &date::http_date(now_s));
+        }
         match length {
             Length::Known(_) if status == 204 => {}
             Length::Known(bytes) => {

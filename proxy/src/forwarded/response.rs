@@ -6,7 +6,6 @@
 //! Source: Kong `kong/runloop/handler.lua` (`header_filter`), nginx's `charset` and upstream
 //! modules, recorded answers.
 
-use super::date;
 use crate::fault::Side;
 use plugins::pdk::Scope;
 use runtime::http::head::{Fields, Known, Response, Version};
@@ -117,8 +116,6 @@ pub struct Leaving<'a> {
     pub upstream_version: Version,
     /// The request id.
     pub id: &'a str,
-    /// Seconds since 1970, for an answer without a date.
-    pub now_s: u64,
 }
 
 /// Removes from an upstream's answer what is not for the client. Before the plugins.
@@ -159,9 +156,6 @@ pub fn leave(response: &mut Response, leaving: &Leaving<'_>) {
     add_charset(response);
     let fields = &mut response.fields;
     let has = Has::of(fields);
-    if !has.date {
-        fields.add("Date", date::http_date(leaving.now_s));
-    }
     let mut number = itoa::Buffer::new();
     let mut latency = |fields: &mut Fields, bit, name, ms: u64| {
         if leaving.shown.has(bit) {
@@ -194,7 +188,6 @@ pub fn leave(response: &mut Response, leaving: &Leaving<'_>) {
 /// Which of our lines the answer has already: seldom any, and then nothing must be searched.
 #[derive(Default)]
 struct Has {
-    date: bool,
     via: bool,
     server: bool,
     kong: bool,
@@ -205,7 +198,6 @@ impl Has {
         let mut has = Self::default();
         for (name, _) in fields.iter() {
             match (name.len(), name.first().map_or(0, |byte| byte | 0x20)) {
-                (4, b'd') => has.date |= name.eq_ignore_ascii_case(b"date"),
                 (3, b'v') => has.via |= name.eq_ignore_ascii_case(b"via"),
                 (6, b's') => has.server |= name.eq_ignore_ascii_case(b"server"),
                 (8.., b'x') => has.kong |= begins(name, "x-kong-"),
@@ -288,7 +280,7 @@ mod tests {
 
     fn lines(response: &Response) -> Vec<String> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let lines = response.fields.iter().filter(|(name, _)| *name != b"Date");
+        let lines = response.fields.iter();
         lines.map(|(name, value)| format!("{}: {}", text(name), text(value))).collect()
     }
 
@@ -299,7 +291,6 @@ mod tests {
         product: "tollgate/1.0.0",
         upstream_version: Version::H11,
         id: "47fb3908db8ab90b2db4f132cd0a3b3f",
-        now_s: 784_111_777,
     };
 
     #[test]
@@ -316,16 +307,6 @@ mod tests {
             "X-Kong-Request-Id: 47fb3908db8ab90b2db4f132cd0a3b3f",
         ];
         assert_eq!(lines(&answer), expected);
-    }
-
-    #[test]
-    fn an_answer_without_a_date_gets_one() {
-        for (sent, left) in [(None, "Sun, 06 Nov 1994 08:49:37 GMT"), (Some("then"), "then")] {
-            let sent: Vec<_> = sent.map(|date| ("date", date)).into_iter().collect();
-            let mut answer = response(200, &sent);
-            leave(&mut answer, &LEAVING);
-            assert_eq!(answer.fields.all("date").collect::<Vec<_>>(), [left.as_bytes()]);
-        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Large bodies, which go past the program inside the kernel where they may; and `/routes/match`.
+//! Large bodies, which go past the program inside the kernel where they may.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -110,32 +110,4 @@ fn a_plugin_that_looks_at_the_body_sees_all_of_it() {
     assert_eq!(gateway.admin("POST", "/plugins", &json).status, 201);
     let response = http::get(gateway.proxy, "/large", &[]);
     assert!(response.body == body(BYTES));
-}
-
-#[test]
-fn a_request_is_explained_by_the_router_that_serves() {
-    for flavor in ["traditional_compatible", "traditional"] {
-        let gateway = Gateway::start(drivers()[0], &[("KONG_ROUTER_FLAVOR", flavor)]);
-        gateway.post("/services", "name=s&url=http://127.0.0.1:1/base");
-        gateway.post("/services/s/routes", "name=one&paths[]=/a");
-        gateway.post("/services/s/routes", "name=two&paths[]=/a&methods[]=GET");
-        gateway.post("/services/s/routes", "name=match&paths[]=/m");
-        let nothing = serde_json::Value::Null;
-        let ask = |method: &str, target: &str| gateway.admin(method, target, &nothing);
-        let told = ask("GET", "/routes/match?path=/a/b&method=GET").json();
-        assert_eq!(told["router_flavor"], flavor);
-        assert_eq!(
-            (&told["matched"]["route"]["name"], &told["decided_by"]),
-            (&"two".into(), &"conditions".into())
-        );
-        assert_eq!(told["matched"]["service"]["name"], "s");
-        assert_eq!(told["runners_up"][0]["route"]["name"], "one");
-        // The route of that name is where it was.
-        assert_eq!(ask("GET", "/routes/match").json()["name"], "match");
-        assert_eq!(ask("DELETE", "/routes/match").status, 204);
-        assert_eq!(ask("GET", "/routes/match").status, 404);
-        assert_eq!(ask("GET", "/routes/match?path=a").json()["code"], 2);
-        let operation = &ask("GET", "/openapi.json").json()["paths"]["/routes/match"]["get"];
-        assert_eq!(operation["parameters"].as_array().map(Vec::len), Some(7), "{operation}");
-    }
 }

@@ -9,7 +9,8 @@ use super::gateway::{Gateway, drivers};
 use super::http::{self, Response};
 
 /// HS256 with the secret `s`: `{"iss":"i"}`.
-const TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJpIn0.5Y_KXINPw9nPQxoW79uUybvvM4IuYdHIw6lbiEyT_wg";
+const TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJpIn0.\
+    5Y_KXINPw9nPQxoW79uUybvvM4IuYdHIw6lbiEyT_wg";
 
 fn gateway(echo: &Echo) -> Gateway {
     let gateway = Gateway::start(drivers()[0], &[]);
@@ -25,7 +26,7 @@ fn gateway(echo: &Echo) -> Gateway {
 }
 
 fn add(gateway: &Gateway, plugin: &str, more: &str) {
-    gateway.post("/services/r/plugins", &format!("name={plugin}&{more}"));
+    gateway.post("/services/r/plugins", &format!("name={plugin}{more}"));
 }
 
 fn basic(pair: &str) -> String {
@@ -68,7 +69,7 @@ fn without_anonymous_all_must_let_in_and_with_it_one() {
         let anonymous = json!({"config": {"anonymous": "anon"}});
         assert_eq!(gateway.admin("PATCH", &path, &anonymous).status, 200);
     }
-    add(&gateway, "jwt", "config.anonymous=anon");
+    add(&gateway, "jwt", "&config.anonymous=anon");
     gateway.until("/r", |response| response.status == 200);
     check(&gateway, &[], "anon?");
     check(&gateway, &[key], "bob");
@@ -91,8 +92,8 @@ fn without_anonymous_all_must_let_in_and_with_it_one() {
 fn a_group_of_the_anonymous_consumer_opens_for_everybody() {
     let echo = Echo::start();
     let gateway = gateway(&echo);
-    add(&gateway, "key-auth", "config.anonymous=anon");
-    add(&gateway, "acl", "config.allow[]=g");
+    add(&gateway, "key-auth", "&config.anonymous=anon");
+    add(&gateway, "acl", "&config.allow[]=g");
     // Who is not known gets another answer than who is known and may not.
     gateway.until("/r", |response| response.status == 401);
     check(&gateway, &[("apikey", "k1")], "bob");
@@ -109,9 +110,9 @@ fn a_session_goes_on_for_whoever_let_in() {
     let echo = Echo::start();
     let gateway = gateway(&echo);
     for plugin in ["key-auth", "basic-auth", "jwt"] {
-        add(&gateway, plugin, "config.anonymous=anon");
+        add(&gateway, plugin, "&config.anonymous=anon");
     }
-    add(&gateway, "session", "config.secret=s&config.cookie_secure=false");
+    add(&gateway, "session", "&config.secret=s&config.cookie_secure=false");
     gateway.post("/consumers/anon/plugins", "name=request-termination&config.status_code=403");
     gateway.until("/r", |response| response.status == 403);
     let (basic, bearer) = (basic("u:p"), format!("Bearer {TOKEN}"));

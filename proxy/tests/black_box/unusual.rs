@@ -434,6 +434,7 @@ fn a_service_may_be_a_unix_socket_as_nginx_writes_it() {
             let asked = answer.text();
             assert!(asked.starts_with("GET /base/x?y=1 HTTP/1.1\r\n"), "{driver}: {asked}");
             assert!(asked.contains("\r\nHost: localhost\r\n"), "{driver}: {asked}");
+            assert!(answer.header("date").is_some(), "{driver}: what has no date gets one");
         }
     }
 }

@@ -63,7 +63,7 @@ macro_rules! older_redis {
 }
 
 /// A field that the record `queue` has taken the place of: the plugin, the field, what became of it
-/// ("is deprecated", "no longer works"), its name in `queue`, and what it was when it was not given.
+/// ("is deprecated", "no longer works"), its name in `queue`, and its value when it was not given.
 #[macro_export]
 macro_rules! older_queue {
     ($plugin:literal, $field:expr, $old:literal, $is:literal, $new:literal, $usual:literal) => {

@@ -1,14 +1,14 @@
 //! Items in the order of their keys, shared between snapshots.
 //!
-//! A tree with runs of items as its leaves; a key is read from its item (`key_of`, the same at every
-//! call), so that an order of rows costs a pointer a row. A write copies one run and the branches
-//! above it, unless nobody else has them. Runs that are empty go; runs are not joined, since rows of
-//! configuration seldom go in masses.
+//! A tree with runs of items as its leaves; a key is read from its item (`key_of`, the same at
+//! every call), so that an order of rows costs a pointer a row. A write copies one run and the
+//! branches above it, unless nobody else has them. Runs that are empty go; runs are not joined,
+//! since rows of configuration seldom go in masses.
 
 use std::sync::Arc;
 
-/// Most items in a run; a full one is halved. Small, because a copy of a run counts its rows' owners
-/// up, one by one.
+/// Most items in a run; a full one is halved. Small, because a copy of a run counts its rows'
+/// owners up, one by one.
 const RUN_ITEMS_MAX: usize = 128;
 /// Most branches in a fork; a full one is halved.
 const FORK_BRANCHES_MAX: usize = 64;
