@@ -3,9 +3,9 @@
 //! On the core it only decides what is captured and commits one record to the ring; everything that
 //! costs thought (masks, JSON, identification, sending) is the exporter's.
 //!
-//! A row cannot be set on a consumer, as recorded from Kong, though the plugin's documentation names
-//! `consumer_id`: the consumer is the user in Moesif, and its rates and rules are set there. A row with
-//! a consumer that a database has from older versions is in force.
+//! A row cannot be set on a consumer, as recorded from Kong, though the plugin's documentation
+//! names `consumer_id`: the consumer is the user in Moesif, and its rates and rules are set there.
+//! A row with a consumer that a database has from older versions is in force.
 //!
 //! Source: Moesif `kong-plugin-moesif` 2.1.2, `kong/plugins/moesif/{schema,handler}.lua`.
 

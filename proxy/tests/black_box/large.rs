@@ -71,7 +71,9 @@ fn a_large_body_arrives_whole_at_a_slow_reader_and_the_connection_goes_on() {
 fn a_large_body_that_breaks_off_is_not_made_whole() {
     for driver in drivers() {
         let gateway = Gateway::start(driver, &[]);
-        gateway.route("/cut", upstream(BYTES, BYTES / 2));
+        let cut = upstream(BYTES, BYTES / 2);
+        gateway.post("/services", &format!("name=cut&url=http://127.0.0.1:{cut}"));
+        gateway.post("/services/cut/routes", "paths[]=/cut");
         gateway.route("/large", upstream(BYTES, BYTES));
         let mut client = TcpStream::connect(("127.0.0.1", gateway.proxy)).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
