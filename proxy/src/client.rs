@@ -14,6 +14,7 @@ use runtime::http::body::BodyFault;
 use runtime::http::head::{Fields, Request, Response};
 
 use crate::fault::{Fault, What};
+use crate::forwarded::trailers;
 
 pub use h1::H1;
 pub use h2::{H2, Upload};
@@ -104,6 +105,27 @@ impl Client {
         }
     }
 
+    /// The lines after the request's body, once it has ended: those that may pass. Gives them once.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn trailers(&mut self) -> Result<Option<Fields>, ClientFault> {
+        let came = match self {
+            Self::H1(client) => client.trailers(),
+            Self::H2(client) => client.trailers().await?,
+        };
+        Ok(came.and_then(trailers::passing))
+    }
+
+    /// Whether the client said that it understands lines after the answer's body, or may be
+    /// expected to: HTTP/2 always has a place for them.
+    pub fn takes_trailers(&self) -> bool {
+        match self {
+            Self::H1(client) => client.takes_trailers(),
+            Self::H2(_) => true,
+        }
+    }
+
     /// Whether the client speaks HTTP/2, and so can send and receive at once.
     pub fn is_h2(&self) -> bool {
         matches!(self, Self::H2(_))
@@ -118,11 +140,12 @@ impl Client {
         }
     }
 
-    /// Waits until the client gives its stream up. Over HTTP/1 that shows when it is written to.
-    /// May be dropped.
+    /// Waits until the client gives its request up: a stream of HTTP/2 is reset, a connection of
+    /// HTTP/1 ended (as in nginx a client that ends only its own direction has left, too). For the
+    /// time after the request's last byte; nothing is sent to the client then. May be dropped.
     pub async fn given_up(&mut self) -> ClientFault {
         match self {
-            Self::H1(_) => std::future::pending().await,
+            Self::H1(client) => client.given_up().await,
             Self::H2(client) => client.given_up().await,
         }
     }
@@ -173,13 +196,14 @@ impl Client {
         }
     }
 
-    /// Ends the answer, and sends all that is queued. Trailers are for clients of HTTP/2.
+    /// Ends the answer, and sends all that is queued. Trailers are dropped where the client did not
+    /// ask for them, or where the answer's framing has no place for them.
     ///
     /// # Errors
     /// The client is gone, or too slow.
     pub async fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), ClientFault> {
         match self {
-            Self::H1(client) => client.finish().await,
+            Self::H1(client) => client.finish(trailers).await,
             Self::H2(client) => client.finish(trailers),
         }
     }
@@ -193,19 +217,19 @@ impl Client {
     }
 
     /// What passed on the connection for this exchange, if the answer ends with `unsent` bytes
-    /// more.
-    pub fn passed(&self, unsent: usize) -> Passed {
+    /// more and these trailers.
+    pub fn passed(&self, unsent: usize, trailers: Option<&Fields>) -> Passed {
         match self {
-            Self::H1(client) => client.passed(unsent),
+            Self::H1(client) => client.passed(unsent, trailers),
             Self::H2(client) => client.passed(unsent),
         }
     }
 
-    /// How many bytes of body the client was sent.
-    pub fn sent_bytes(&self) -> u64 {
+    /// How many bytes of body the client was sent, if the answer ends with `unsent` bytes more.
+    pub fn sent_bytes(&self, unsent: usize) -> u64 {
         match self {
-            Self::H1(client) => client.sent_bytes(),
-            Self::H2(client) => client.sent_bytes(),
+            Self::H1(client) => client.sent_bytes(unsent),
+            Self::H2(client) => client.sent_bytes(unsent),
         }
     }
 }

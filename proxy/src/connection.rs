@@ -16,7 +16,7 @@ use runtime::proxy_protocol::{self, Told};
 use runtime::wire::{WireReader, WireWriter};
 
 use crate::client::{Client, H1, H2};
-use crate::core::{Core, scheme};
+use crate::core::{Core, Rest, scheme};
 use crate::fault::{Fault, What};
 use crate::inbox::{HeadEnd, Inbox};
 use crate::road;
@@ -45,10 +45,14 @@ struct Opened {
     should_be_tls: bool,
 }
 
+/// How long a connection that is one too many may take for each step, so that the next can be told.
+const OVER_MS: u64 = 1_000;
+
 /// Serves a connection until it ends.
 ///
 /// Its future is what an idle connection costs: all that is large is boxed and gone while it waits.
 pub async fn serve(core: Rc<Core>, port: Rc<Port>, accepted: Accepted) {
+    let over = accepted.over;
     let Some(Opened { mut h1, mut facts, spoken_h2, should_be_tls }) =
         Box::pin(open(&core, &port, accepted)).await
     else {
@@ -58,20 +62,23 @@ pub async fn serve(core: Rc<Core>, port: Rc<Port>, accepted: Accepted) {
         return Box::pin(refuse_plain(&core, h1, &facts)).await;
     }
     if spoken_h2 {
-        return Box::pin(serve_h2(core, h1, facts)).await;
+        return Box::pin(serve_h2(core, h1, facts, over)).await;
     }
     let mut first = true;
     let mut left = core.settings.keepalive_requests_max.max(1);
     let may_be_h2 = port.http2 && port.tls.is_none();
     loop {
+        let waiting = core.begins_to_wait();
         if !h1.wait(first).await {
             return;
         }
+        drop(waiting);
         if first && may_be_h2 && Box::pin(speaks_h2(&mut h1)).await {
-            return Box::pin(serve_h2(core, h1, facts)).await;
+            return Box::pin(serve_h2(core, h1, facts, over)).await;
         }
         first = false;
-        let Some(kept) = Box::pin(busy(&core, h1, &mut facts, &mut left)).await else { return };
+        let served = Box::pin(busy(&core, h1, &mut facts, &mut left, over)).await;
+        let Some(kept) = served else { return };
         h1 = kept;
     }
 }
@@ -92,7 +99,8 @@ async fn open(core: &Core, port: &Port, mut accepted: Accepted) -> Option<Opened
         requests: 0,
         tls: None,
     };
-    let patience = core.settings.patience;
+    let usual = core.settings.patience;
+    let patience = if accepted.over { usual.at_most(OVER_MS) } else { usual };
     let (mut spoken_h2, mut should_be_tls) = (false, false);
     let deadline = Deadline::new(accepted.reader.closer());
     let mut first = Piece::empty();
@@ -186,7 +194,13 @@ async fn proxy_header(reader: &mut Reader) -> std::io::Result<(Told, Piece)> {
 
 /// Serves requests while they follow each other. Gives the connection back when it may wait for
 /// more.
-async fn busy(core: &Core, h1: H1, facts: &mut ClientFacts, left: &mut u64) -> Option<H1> {
+async fn busy(
+    core: &Core,
+    h1: H1,
+    facts: &mut ClientFacts,
+    left: &mut u64,
+    over: bool,
+) -> Option<H1> {
     let mut client = Client::H1(h1);
     let mut exchange = core.begin(facts);
     let lull = Timer::default();
@@ -194,14 +208,17 @@ async fn busy(core: &Core, h1: H1, facts: &mut ClientFacts, left: &mut u64) -> O
         *left = left.saturating_sub(1);
         facts.requests += 1;
         exchange.client.requests = facts.requests;
-        let kept = one(core, &mut client, &mut exchange, *left == 0).await;
+        let kept = one(core, &mut client, &mut exchange, *left == 0, over).await;
         let Client::H1(h1) = &mut client else { break kept };
         if !kept || core.is_draining() {
             break kept;
         }
         exchange.reset();
-        if !h1.has_more() && lull.within(LULL_MS, h1.more()).await.is_none() {
-            break kept;
+        if !h1.has_more() {
+            let _waiting = core.begins_to_wait();
+            if lull.within(LULL_MS, h1.more()).await.is_none() {
+                break kept;
+            }
         }
     };
     core.end(exchange);
@@ -215,13 +232,26 @@ async fn busy(core: &Core, h1: H1, facts: &mut ClientFacts, left: &mut u64) -> O
 }
 
 /// One request and its response; whether another may follow.
-async fn one(core: &Core, client: &mut Client, exchange: &mut Exchange, is_last: bool) -> bool {
+async fn one(
+    core: &Core,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    is_last: bool,
+    over: bool,
+) -> bool {
     let Client::H1(h1) = client else { return false };
     let read = h1.request(&mut exchange.request).await;
+    let _busy = core.begins_exchange();
     if is_last || core.is_draining() {
         h1.end_after_this();
     }
     match read {
+        Ok(()) if core.sheds(over) => {
+            core.number(exchange);
+            h1.end_after_this();
+            let _gone = road::refuse(core, client, exchange, &What::Overloaded.into()).await;
+            return false;
+        }
         Ok(()) => {
             core.number(exchange);
             if road::travel(core, client, exchange).await.is_err() {
@@ -253,7 +283,7 @@ async fn speaks_h2(h1: &mut H1) -> bool {
 }
 
 /// Streams, side by side; each is one exchange on the same road.
-async fn serve_h2(core: Rc<Core>, h1: H1, mut facts: ClientFacts) {
+async fn serve_h2(core: Rc<Core>, h1: H1, mut facts: ClientFacts, over: bool) {
     let (inbox, writer) = h1.into_parts();
     let (reader, first) = inbox.into_parts();
     let limits = h2::Limits {
@@ -263,15 +293,16 @@ async fn serve_h2(core: Rc<Core>, h1: H1, mut facts: ClientFacts) {
         ..h2::Limits::default()
     };
     let draining = Rc::clone(&core);
+    let rest = Rc::new(core.begins_to_rest());
     let served = h2::serve(
         reader,
         writer,
         first,
         &limits,
-        move || draining.is_draining(),
+        move || over || draining.is_draining(),
         |stream| {
             facts.requests += 1;
-            stream_travels(Rc::clone(&core), facts.clone(), stream)
+            stream_travels(Rc::clone(&rest), facts.clone(), stream, over)
         },
     );
     if let Err(fault) = served.await {
@@ -279,15 +310,22 @@ async fn serve_h2(core: Rc<Core>, h1: H1, mut facts: ClientFacts) {
     }
 }
 
-async fn stream_travels(core: Rc<Core>, facts: ClientFacts, stream: h2::Stream) {
+async fn stream_travels(rest: Rc<Rest>, facts: ClientFacts, stream: h2::Stream, over: bool) {
+    let _moves = rest.interrupted();
+    let core = rest.core();
+    let _busy = core.begins_exchange();
     let mut exchange = core.begin(&facts);
     let patience = core.settings.patience;
     let (client, fault) = H2::new(stream, &mut exchange.request, patience);
     let mut client = Client::H2(client);
     core.number(&mut exchange);
-    let ended = match fault {
-        None => road::travel(&core, &mut client, &mut exchange).await,
-        Some(fault) => road::refuse(&core, &mut client, &mut exchange, &Fault::from(fault)).await,
+    let refused = match fault {
+        Some(fault) => Some(Fault::from(fault)),
+        None => core.sheds(over).then(|| What::Overloaded.into()),
+    };
+    let ended = match refused {
+        None => road::travel(core, &mut client, &mut exchange).await,
+        Some(fault) => road::refuse(core, &mut client, &mut exchange, &fault).await,
     };
     if ended.is_err() {
         client.abort();

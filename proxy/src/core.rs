@@ -16,10 +16,12 @@ use uuid::Uuid;
 
 use crate::balance::directory::Directory;
 use crate::fault::{Fault, What};
-use crate::logs::{AccessLog, End};
+use crate::forwarded::response;
+use crate::logs::{AccessLog, End, More};
 use crate::names::Names;
 use crate::plan::{Instance, Instances, Plan, Slot};
 use crate::pool::Pool;
+use crate::pressure::{EXCHANGES_ALWAYS, Pressure};
 use crate::roadmap::{Planned, Roadmap};
 use crate::route::{Lookup, Normal, RouteCache, RouteEntry, normalise, target};
 use crate::settings::RoadSettings;
@@ -46,6 +48,75 @@ pub struct Counts {
     pub panics: AtomicU64,
     /// Requests refused because a plugin in their scope cannot run.
     pub closed_routes: AtomicU64,
+    /// Connections that wait for a request.
+    pub waiting: AtomicU64,
+    /// Requests refused for lack of room.
+    pub shed: AtomicU64,
+}
+
+impl Counts {
+    /// Adds to a count that this core alone writes.
+    fn add(count: &AtomicU64, more: u64) {
+        count.store(count.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+}
+
+/// A connection while it waits for a request.
+pub struct Waiting<'a>(&'a Counts);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        Counts::add(&self.0.waiting, u64::MAX);
+    }
+}
+
+/// A connection of HTTP/2, which waits for a request while none of its streams is open.
+pub struct Rest {
+    core: Rc<Core>,
+    streams: Cell<usize>,
+}
+
+impl Rest {
+    /// Its core.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// A stream is open until what is given is dropped.
+    pub fn interrupted(&self) -> Interrupted<'_> {
+        if self.streams.replace(self.streams.get() + 1) == 0 {
+            Counts::add(&self.core.counts.waiting, u64::MAX);
+        }
+        Interrupted(self)
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        Counts::add(&self.core.counts.waiting, u64::MAX);
+    }
+}
+
+/// An open stream.
+pub struct Interrupted<'a>(&'a Rest);
+
+impl Drop for Interrupted<'_> {
+    fn drop(&mut self) {
+        let left = self.0.streams.get().saturating_sub(1);
+        self.0.streams.set(left);
+        if left == 0 {
+            Counts::add(&self.0.core.counts.waiting, 1);
+        }
+    }
+}
+
+/// An exchange, or several that follow each other on one connection, while they are under way.
+pub struct Busy<'a>(&'a Cell<usize>);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
 }
 
 /// One core's own things. Never shared: `Rc` and `Cell` are the proof.
@@ -71,6 +142,8 @@ pub struct Core {
     #[allow(clippy::vec_box)] // an exchange is large: it is moved by its pointer
     spare: RefCell<Vec<Box<Exchange>>>,
     access_log: RefCell<AccessLog>,
+    pressure: Arc<Pressure>,
+    busy: Cell<usize>,
     waiting: Cell<usize>,
     complained_s: Cell<u64>,
     connections: Cell<u64>,
@@ -96,6 +169,8 @@ pub struct Parts {
     pub directory: View<Directory>,
     /// Where finished requests are noted.
     pub access_log: AccessLog,
+    /// Whether memory is short.
+    pub pressure: Arc<Pressure>,
 }
 
 impl Core {
@@ -118,6 +193,8 @@ impl Core {
             route_cache: RefCell::default(),
             spare: RefCell::default(),
             access_log: RefCell::new(access_log),
+            pressure: parts.pressure,
+            busy: Cell::new(0),
             waiting: Cell::new(0),
             complained_s: Cell::new(0),
             connections: Cell::new(0),
@@ -140,8 +217,7 @@ impl Core {
 
     /// Gives an exchange its identity and the newest configuration.
     pub fn number(&self, exchange: &mut Exchange) {
-        let requests = &self.counts.requests;
-        requests.store(requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Counts::add(&self.counts.requests, 1);
         exchange.id = RequestId::from_bits(clock::random(), clock::random());
         if self.settings.trust.by_header() {
             let client = self.settings.trust.client(exchange.client.peer, &exchange.request.fields);
@@ -149,13 +225,41 @@ impl Core {
             exchange.client.port = client.port;
             exchange.client.trusted = client.trusted;
         }
-        crate::forwarded::arrive(&mut exchange.request.fields);
+        crate::forwarded::arrive(&mut exchange.request.fields, exchange.client.trusted);
         exchange.times.started_us = clock::now_us();
         exchange.times.started_wall_us = clock::wall_us();
         let newest = self.view.get();
         if !Rc::ptr_eq(&newest, &exchange.snapshot) {
             exchange.snapshot = newest;
         }
+    }
+
+    /// Counts a connection that begins to wait for a request, until what is given is dropped.
+    pub fn begins_to_wait(&self) -> Waiting<'_> {
+        Counts::add(&self.counts.waiting, 1);
+        Waiting(&self.counts)
+    }
+
+    /// The same for a connection of HTTP/2.
+    pub fn begins_to_rest(self: &Rc<Self>) -> Rest {
+        Counts::add(&self.counts.waiting, 1);
+        Rest { core: Rc::clone(self), streams: Cell::new(0) }
+    }
+
+    /// Counts an exchange that begins, until what is given is dropped.
+    pub fn begins_exchange(&self) -> Busy<'_> {
+        self.busy.set(self.busy.get() + 1);
+        Busy(&self.busy)
+    }
+
+    /// Whether the request that has come must be turned away, since memory is short and others are
+    /// under way; or since its connection is one too many.
+    pub fn sheds(&self, over: bool) -> bool {
+        let sheds = over || (self.pressure.is_high() && self.busy.get() > EXCHANGES_ALWAYS);
+        if sheds {
+            Counts::add(&self.counts.shed, 1);
+        }
+        sheds
     }
 
     /// Takes an exchange back for the next request.
@@ -201,6 +305,9 @@ impl Core {
         let found = roadmap.router.decide(&lookup, &mut cache)?.ok_or(What::NoRoute)?;
         let planned = self.plan_of(roadmap, snapshot, found.route);
         exchange.scope = Rc::clone(&planned.scope);
+        if self.settings.allow_debug_header && request.fields.get("kong-debug") == Some(b"1") {
+            response::add_found(&mut exchange.early, &planned.scope);
+        }
         if planned.plan.wants_captures {
             let whole = found.taken(path.path).filter(|_| found.is_regex());
             whole.into_iter().for_each(|whole| exchange.captures.push(None, Some(whole)));
@@ -285,6 +392,7 @@ impl Core {
             status: exchange.response.status,
             sent_bytes,
             id: exchange.id.as_str(),
+            more: told(exchange),
         };
         log.finished(exchange.client.ip, &exchange.request, &end);
     }
@@ -359,6 +467,24 @@ impl Core {
         let written = write(&mut scratch);
         self.head_scratch.set(scratch);
         written
+    }
+}
+
+/// What the JSON line of the access log tells beside the head.
+fn told(exchange: &Exchange) -> More<'_> {
+    let times = &exchange.times;
+    let answered = times.upstream_answered_us > 0;
+    let asked_us = times.upstream_answered_us.saturating_sub(times.upstream_started_us);
+    let scope = &exchange.scope;
+    More {
+        host: exchange.request.fields.get_known(Known::Host).unwrap_or_default(),
+        scheme: if exchange.client.scheme == Scheme::Https { "https" } else { "http" },
+        request_us: clock::now_us().saturating_sub(times.started_us),
+        upstream_us: answered.then_some(asked_us),
+        upstream: exchange.tries.last().map(|tried| (tried.address, tried.status)),
+        route: scope.route.as_ref().map(|row| (row.id(), row.text("name"))),
+        service: scope.service.as_ref().map(|row| (row.id(), row.text("name"))),
+        consumer: exchange.consumer.as_ref().map(|row| (row.id(), row.text("username"))),
     }
 }
 

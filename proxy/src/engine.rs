@@ -16,6 +16,7 @@ use runtime::io::IoChoice;
 use runtime::mailbox;
 use runtime::tally::Tally;
 use runtime::tls::{Acceptor, AcceptorPlan, Names, Versions};
+use serde_json::json;
 use store::actor::{Store, Watch};
 use store::admin::{Balancers, OwnEndpoint};
 use store::backend::postgres::{PostgresPlan, Server};
@@ -36,7 +37,8 @@ use crate::names::{Question, Told};
 use crate::node::{self, Gauges, Traffic};
 use crate::office::{self, Office};
 use crate::plan::Slots;
-use crate::process::Ending;
+use crate::pressure::{self, Pressure};
+use crate::process::{self, Ending};
 use crate::roadmap::Roadmap;
 use crate::serve::{self, Own, Shared};
 use crate::settings::RoadSettings;
@@ -200,8 +202,10 @@ impl Engine {
             acceptors: certificates.map(|names| acceptors(settings, names)).transpose()?,
             counts: counts.clone(),
             meters: self.meters.clone(),
+            pressure: pressure::start(bytes_of("TOLLGATE_MEMORY_BYTES_MAX")?)?,
         });
-        let plan = Plan { count: self.cores, io, pin: true, listen };
+        let connections_max = connections_max(settings, self.cores);
+        let plan = Plan { count: self.cores, io, pin: true, listen, connections_max };
         let cores = serve::start(&plan, &shared, own).map_err(|fault| fault.to_string())?;
         let duties = Duties {
             registry: self.registry,
@@ -212,8 +216,29 @@ impl Engine {
         clerk::start(errands, Arc::downgrade(store))
             .map_err(|fault| format!("cannot start the clerk: {fault}"))?;
         start_keeper(self.cache, kept)?;
-        Ok(Running { cores, counts, exporter: self.exporter, board: self.board })
+        let pressure = Arc::clone(&shared.pressure);
+        let (exporter, board) = (self.exporter, self.board);
+        Ok(Running { cores, counts, exporter, board, pressure, connections_max })
     }
+}
+
+/// Of the open files that the process may have, so many of a hundred are for clients; the others
+/// are for upstreams and its own files.
+const CLIENT_FILES_PERCENT: u64 = 75;
+
+/// Connections of clients that the node takes: what `nginx_events_worker_connections` says for each
+/// core, but never so many that no descriptors are left for upstreams.
+fn connections_max(settings: &Settings, cores: usize) -> u64 {
+    let files = process::open_files_max() / 100 * CLIENT_FILES_PERCENT;
+    let given = Edge::of(settings).core_connections_max;
+    given.map_or(files, |each| each.saturating_mul(cores as u64).min(files))
+}
+
+/// A number of bytes out of the environment, as nginx writes sizes: `512m`.
+fn bytes_of(name: &str) -> Result<Option<u64>, String> {
+    let Ok(text) = std::env::var(name) else { return Ok(None) };
+    let bytes = store::conf::nginx::bytes(&text);
+    bytes.map(Some).ok_or_else(|| format!("{name} is not a size: '{text}'"))
 }
 
 /// The database that nodes share, if there is one.
@@ -295,6 +320,8 @@ pub struct Running {
     counts: Vec<Arc<Counts>>,
     exporter: Arc<Exporter>,
     board: Arc<Board<Snapshot>>,
+    pressure: Arc<Pressure>,
+    connections_max: u64,
 }
 
 impl Running {
@@ -317,10 +344,33 @@ impl Running {
         let board = Arc::clone(&self.board);
         gauges.show("inactive", move || node::inactive(&board.newest().tables, specs()));
         let (counts, readings) = (self.counts.clone(), self.cores.readings());
+        let sum = |counts: &[Arc<Counts>], of: fn(&Counts) -> &AtomicU64| {
+            counts.iter().map(|core| of(core).load(Ordering::Relaxed)).sum::<u64>()
+        };
         gauges.count_traffic(move || Traffic {
             accepted: readings.iter().map(|reading| reading.counts().accepted).sum(),
             active: readings.iter().map(|reading| reading.counts().active).sum(),
-            requests: counts.iter().map(|core| core.requests.load(Ordering::Relaxed)).sum(),
+            waiting: sum(&counts, |core| &core.waiting),
+            requests: sum(&counts, |core| &core.requests),
+        });
+        let (counts, readings) = (self.counts.clone(), self.cores.readings());
+        let (pressure, connections_max) = (Arc::clone(&self.pressure), self.connections_max);
+        gauges.show("overload", move || {
+            let of = |count: fn(cores::Counts) -> u64| -> u64 {
+                readings.iter().map(|reading| count(reading.counts())).sum()
+            };
+            let by_core: Vec<u64> = readings.iter().map(|core| core.counts().active).collect();
+            json!({
+                "connections_max": connections_max,
+                "connections_refused": of(|counts| counts.refused),
+                "connections_by_core": by_core,
+                "connections_handed_over": of(|counts| counts.handed),
+                "accept_faults": of(|counts| counts.accept_faults),
+                "requests_shed": sum(&counts, |core| &core.shed),
+                "memory_bytes_max": pressure.bytes_max(),
+                "memory_is_short": pressure.is_high(),
+                "panics": runtime::io::panics(),
+            })
         });
     }
 

@@ -75,6 +75,8 @@ pub enum What {
     PeersGone,
     /// A plugin of this route is not built yet, or a bound is reached.
     Unavailable,
+    /// There are too many connections, or too little memory or too few descriptors are left.
+    Overloaded,
     /// Our own fault.
     Internal,
     /// No connection to the upstream, or it was lost.
@@ -120,6 +122,7 @@ impl What {
             | Self::NameFailed
             | Self::NoTarget
             | Self::Unavailable
+            | Self::Overloaded
             | Self::Internal => Side::Gateway,
             Self::PeersGone | Self::Unreachable | Self::BadResponse | Self::TimedOut => {
                 Side::Upstream
@@ -159,7 +162,7 @@ impl What {
             Self::NoService => (503, "no Service found with those values"),
             Self::NameNotFound => (503, "name resolution failed"),
             Self::NoTarget => (503, "failure to get a peer from the ring-balancer"),
-            Self::PeersGone | Self::Unavailable => {
+            Self::PeersGone | Self::Unavailable | Self::Overloaded => {
                 (503, "The upstream server is currently unavailable")
             }
             Self::NameFailed | Self::Internal => (500, "An unexpected error occurred"),
@@ -211,6 +214,7 @@ impl What {
                 | Self::VersionNotSupported
                 | Self::PlainOnTlsPort
                 | Self::ClientGone
+                | Self::Overloaded
         )
     }
 }

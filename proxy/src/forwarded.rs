@@ -10,6 +10,7 @@
 
 pub mod date;
 pub mod response;
+pub mod trailers;
 pub mod trust;
 
 use crate::fault::What;
@@ -22,6 +23,8 @@ use trust::Client;
 
 /// Names in Connection that are looked at; the rest pass on.
 const CONNECTION_NAMES_MAX: usize = 64;
+/// What the names begin with by which upstreams know who was let in, in small letters.
+const IDENTITY: &[&str] = &["x-consumer-", "x-credential-", "x-anonymous-consumer"];
 /// What stands for the host of a request without one: nginx's name for Kong's server.
 const NAMELESS: &[u8] = b"kong";
 
@@ -66,7 +69,13 @@ pub struct Arrived<'a> {
 ///
 /// Source: Kong does the same after its plugins, so that `Connection: X-Consumer-ID` hides the
 /// consumer from the upstream; nobody should copy that.
-pub fn arrive(fields: &mut Fields) {
+///
+/// From a client who may not speak for others the lines go by which upstreams know who was let in:
+/// Kong passes them on where no plugin of the route writes them.
+pub fn arrive(fields: &mut Fields, trusted: bool) {
+    if !trusted && fields.iter().any(|(name, _)| is_identity(name)) {
+        fields.retain(|name, _| !is_identity(name));
+    }
     if !fields.has(Known::Connection) {
         return;
     }
@@ -82,6 +91,12 @@ pub fn arrive(fields: &mut Fields) {
         let named = |name: &[u8]| names.iter().any(|other| name.eq_ignore_ascii_case(other));
         fields.retain(|name, _| is_ours(name) || !named(name));
     }
+}
+
+/// Whether a line of this name says who was let in, or that nobody was.
+fn is_identity(name: &[u8]) -> bool {
+    matches!(name.first(), Some(b'x' | b'X'))
+        && IDENTITY.iter().any(|start| trailers::begins_like(name, start))
 }
 
 impl<'a> Forwarded<'a> {
@@ -207,7 +222,11 @@ pub fn write_lines(onward: &Onward<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        BodyLine::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyLine::Chunked => {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            // Only this framing has a place for what it announces.
+            fields.all_known(Known::Trailer).for_each(|names| line(out, "Trailer", names));
+        }
     }
     for (name, value) in fields.iter().filter(|(name, _)| !is_ours(name)) {
         out.extend_from_slice(name);

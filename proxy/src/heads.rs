@@ -192,12 +192,13 @@ pub fn answer(core: &Core, exchange: &mut Exchange, answer: &Answer) -> Piece {
     body
 }
 
-/// Cleans an upstream's head before the plugins see it; gives the length that it declared.
-pub fn arrive(core: &Core, exchange: &mut Exchange) -> Option<u64> {
+/// Cleans an upstream's head before the plugins see it; gives the length that it declared. Trailer
+/// stays for a client who takes trailers.
+pub fn arrive(core: &Core, exchange: &mut Exchange, takes_trailers: bool) -> Option<u64> {
     let fields = &exchange.response.fields;
     let declared = fields.get_known(Known::ContentLength);
     let declared = declared.and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse().ok());
-    response::arrive(&mut exchange.response, core.settings.shown);
+    response::arrive(&mut exchange.response, core.settings.shown, takes_trailers);
     exchange.response.fields.remove("content-length");
     declared
 }

@@ -64,6 +64,11 @@ impl Inbox {
         if self.ready.is_empty() { self.reader.readable().await } else { Ok(()) }
     }
 
+    /// Waits until the other end has ended its direction, whatever it sent before. May be dropped.
+    pub async fn ended(&mut self) {
+        self.reader.ended().await;
+    }
+
     /// Reads once if nothing is there; false at the end. Must not be dropped while it waits, unless
     /// the connection is dropped with it.
     ///

@@ -36,6 +36,7 @@ pub mod plan;
 pub mod pool;
 pub mod ports;
 pub mod prefix;
+pub mod pressure;
 pub mod process;
 pub mod reply;
 pub mod road;

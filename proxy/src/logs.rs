@@ -24,7 +24,8 @@ use store::conf::Settings;
 mod access;
 mod writer;
 
-pub use access::{AccessLog, End, Line};
+use access::Style;
+pub use access::{AccessLog, End, Line, More};
 use writer::{Queue, Sink, Target};
 
 /// Kong's names for levels, from chatty to silent.
@@ -131,7 +132,7 @@ pub struct Logs {
     queue: Arc<Queue>,
     dial: Arc<Dial>,
     thread: Option<JoinHandle<()>>,
-    access: [Option<Sink>; 3],
+    access: [(Option<Sink>, Style); 3],
 }
 
 /// Which access log.
@@ -162,8 +163,11 @@ impl Logs {
             admin: sink("admin_error_log")?,
             status: sink("status_error_log")?,
         };
-        let access =
-            [sink("proxy_access_log")?, sink("admin_access_log")?, sink("status_access_log")?];
+        let mut access = [(None, Style::default()); 3];
+        let names = ["proxy_access_log", "admin_access_log", "status_access_log"];
+        for (own, name) in access.iter_mut().zip(names) {
+            *own = (sink(name)?, Style::of(settings.text(name).unwrap_or_default()));
+        }
         let level = settings.text("log_level").and_then(position).unwrap_or(2);
         let dial = Arc::new(Dial {
             level: AtomicU8::new(level),
@@ -183,12 +187,12 @@ impl Logs {
     #[must_use]
     pub fn access(&self, side: Side) -> AccessLog {
         let [proxy, admin, status] = self.access;
-        let sink = match side {
+        let (sink, style) = match side {
             Side::Proxy => proxy,
             Side::Admin => admin,
             Side::Status => status,
         };
-        AccessLog::new(Arc::clone(&self.queue), sink)
+        AccessLog::new(Arc::clone(&self.queue), sink, style)
     }
 
     /// Opens all files again, so that what was moved away is let go (`logrotate`).

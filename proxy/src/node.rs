@@ -26,6 +26,8 @@ pub struct Traffic {
     pub accepted: u64,
     /// Connections that are open.
     pub active: u64,
+    /// Those of them that wait for a request.
+    pub waiting: u64,
     /// Requests since the start.
     pub requests: u64,
 }
@@ -87,7 +89,7 @@ impl Gauges {
             memory_bytes: process::memory_bytes(),
             connections_accepted: traffic.accepted,
             connections_active: traffic.active,
-            connections_waiting: 0,
+            connections_waiting: traffic.waiting,
             requests_total: traffic.requests,
             database_reachable,
             unready,
@@ -206,7 +208,7 @@ mod tests {
         let gauges = Gauges::new();
         let live = gauges.live();
         assert_eq!((live.requests_total, live.unready.as_deref()), (0, Some("starting")));
-        gauges.count_traffic(|| Traffic { accepted: 3, active: 2, requests: 9 });
+        gauges.count_traffic(|| Traffic { accepted: 3, active: 2, waiting: 1, requests: 9 });
         gauges.show("cores", || json!(2));
         gauges.set_unready(None);
         let live = gauges.live();

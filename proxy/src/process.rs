@@ -74,6 +74,12 @@ pub fn raise_open_files(wanted: Option<u64>) -> u64 {
     if raised.is_ok() { target } else { now.current.unwrap_or(hard) }
 }
 
+/// The limit of open files in force.
+#[must_use]
+pub fn open_files_max() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// The name of this machine.
 #[must_use]
 pub fn hostname() -> String {

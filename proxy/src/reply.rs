@@ -13,6 +13,8 @@ use runtime::http::write::reason_of;
 
 /// Media ranges of Accept that are looked at; the rest cannot change the type.
 const RANGES_MAX: usize = 64;
+/// Seconds after which a client who was turned away for lack of room may come again.
+const RETRY_AFTER_S: &str = "1";
 /// The type of nginx's own pages.
 const PAGE_TYPE: &str = "text/html; charset=UTF-8";
 /// The same of a page that a part of Kong's own code has asked nginx for.
@@ -261,6 +263,9 @@ pub fn of_fault(
     match what {
         What::NeedsHttps => upgrade(response, "TLS/1.2, HTTP/1.1"),
         What::NeedsHttp2 => upgrade(response, "HTTP/2"),
+        What::Overloaded => {
+            response.fields.add("Retry-After", RETRY_AFTER_S);
+        }
         What::HttpsRedirect(_) => {
             let location = [b"https://", asker.host, asker.target].concat();
             response.fields.add("Location", location);

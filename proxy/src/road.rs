@@ -190,7 +190,7 @@ async fn respond(
     let (length, side) = match &source {
         Source::Made(body, side) => (Length::Known(body.len() as u64), *side),
         Source::Upstream(answered) => {
-            let declared = heads::arrive(core, exchange);
+            let declared = heads::arrive(core, exchange, client.takes_trailers());
             // Where a plugin made it a HEAD, no body comes for a client who waits for one.
             let no_body = exchange.request.method() == "HEAD" && !client.asks_head();
             let length = answered.length(declared);
@@ -220,9 +220,10 @@ async fn respond(
     let relayed = relay(client, exchange, walk, &mut source).await;
     // The report is in the ring before the client can see the end of the answer.
     let unsent = relayed.as_ref().map_or(0, |last| last.len());
-    log(core, client, exchange, walk, unsent);
+    let trailers = source.take_trailers();
+    log(core, client, exchange, walk, (unsent, trailers.as_ref()));
     let ended = match relayed {
-        Ok(last) => end(client, last, source.take_trailers()).await,
+        Ok(last) => end(client, last, trailers).await,
         Err(fault) => {
             client.abort();
             Err(fault)
@@ -279,28 +280,32 @@ async fn next(client: &mut Client, answered: &mut Answered) -> Result<Option<Pie
         log::info!("the response broke off: {fault}");
         ClientFault::Gone(std::io::ErrorKind::ConnectionAborted.into())
     };
-    if !client.is_h2() {
-        return answered.next().await.map_err(broken);
-    }
     let (mut piece, mut gone) = (pin!(answered.next()), pin!(client.given_up()));
-    poll_fn(|cx| match gone.as_mut().poll(cx) {
-        Poll::Ready(fault) => Poll::Ready(Err(fault)),
-        Poll::Pending => piece.as_mut().poll(cx).map_err(broken),
+    // What is here is sent before anybody looks whether the client has gone.
+    poll_fn(|cx| match piece.as_mut().poll(cx) {
+        Poll::Ready(piece) => Poll::Ready(piece.map_err(broken)),
+        Poll::Pending => gone.as_mut().poll(cx).map(Err),
     })
     .await
 }
 
 /// The log phase, one record for all log plugins, and the access log. So many bytes of the body are
-/// still to be sent.
-fn log(core: &Core, client: &Client, exchange: &mut Exchange, walk: &Walk, unsent: usize) {
-    exchange.passed = client.passed(unsent);
+/// still to be sent, and these trailers.
+fn log(
+    core: &Core,
+    client: &Client,
+    exchange: &mut Exchange,
+    walk: &Walk,
+    (unsent, trailers): (usize, Option<&Fields>),
+) {
+    exchange.passed = client.passed(unsent, trailers);
     for plugin in walk.iter().filter_map(|instance| instance.in_phase(Phase::Log)) {
         plugin.log(exchange);
     }
     if !exchange.logged_to.is_empty() {
         logging::commit(exchange);
     }
-    core.log_access(exchange, client.sent_bytes() + unsent as u64);
+    core.log_access(exchange, client.sent_bytes(unsent));
 }
 
 /// The upstream agreed to another protocol: its answer goes to the client, then bytes both ways.
@@ -311,14 +316,14 @@ async fn upgrade(
     walk: &Walk,
     answered: Answered,
 ) -> Result<(), ClientFault> {
-    heads::arrive(core, exchange);
+    heads::arrive(core, exchange, client.takes_trailers());
     heads::lay_over(exchange);
     for plugin in walk.iter().filter_map(|instance| instance.in_phase(Phase::HeaderFilter)) {
         plugin.header_filter(exchange);
     }
     heads::leave(core, exchange, Side::Upstream);
     client.upgrade(&exchange.response);
-    log(core, client, exchange, walk, 0);
+    log(core, client, exchange, walk, (0, None));
     client.flush().await?;
     let Some((upstream, silent_ms)) = answered.into_tunnel() else { return Ok(()) };
     crate::tunnel::run(client, upstream, silent_ms).await

@@ -2,10 +2,13 @@
 //!
 //! A change makes the next roadmap out of the one before; what did not change is shared.
 
+use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use plugins::pdk::Scope;
 use store::snapshot::{Change, Tables};
 use store::value::Row;
@@ -23,8 +26,10 @@ pub struct Service {
     pub row: Arc<Row>,
     /// A name or an address.
     pub host: Box<str>,
-    /// The host, if it is an address.
+    /// The host, if it is an address; a stand-in where there is a `socket`.
     pub ip: Option<IpAddr>,
+    /// The Unix socket that is connected to instead of an address.
+    pub socket: Option<Box<Path>>,
     /// The port.
     pub port: u16,
     /// Put before the path of every request.
@@ -65,7 +70,17 @@ impl Service {
         } else {
             host.to_owned()
         };
-        let host_line = if port == usual { shown } else { format!("{shown}:{port}") };
+        let path = row.text("path").unwrap_or("/");
+        let (socket, path) = match unix_socket(host, path) {
+            Some((socket, path)) => (Some(Box::from(Path::new(socket))), path),
+            None => (None, path),
+        };
+        let host_line = match &socket {
+            // nginx's name for it.
+            Some(_) => "localhost".to_owned(),
+            None if port == usual => shown,
+            None => format!("{shown}:{port}"),
+        };
         let tls = match secure.then(|| tls.of(row, tables)).transpose() {
             Ok(tls) => tls,
             Err(why) => {
@@ -80,9 +95,13 @@ impl Service {
         Some(Self {
             row: Arc::clone(row),
             host: bare.into(),
-            ip: bare.parse().ok(),
+            ip: match socket {
+                Some(_) => Some(IpAddr::from([0; 4])),
+                None => bare.parse().ok(),
+            },
+            socket,
             port,
-            path: row.text("path").unwrap_or("/").into(),
+            path: path.into(),
             host_line: host_line.into(),
             tls,
             grpc: matches!(protocol, "grpc" | "grpcs"),
@@ -96,8 +115,23 @@ impl Service {
     /// What a connection to one of its addresses can be exchanged for. `name` is what that one is
     /// called in a TLS handshake.
     pub fn key(&self, address: SocketAddr, name: &str) -> Key {
-        Key { address, tls: self.tls.as_ref().map_or(0, |tls| tls.print(name)) }
+        let tls = self.tls.as_ref().map_or(0, |tls| tls.print(name));
+        // No address tells two sockets apart.
+        let socket = self.socket.as_ref().map_or(0, |path| FixedState::default().hash_one(path));
+        Key { address, tls: tls ^ socket }
     }
+}
+
+/// Endings by which a file is taken for a socket.
+const SOCKET_ENDINGS: [&str; 2] = [".sock", ".socket"];
+
+/// The socket's file and the path behind it, where a service's URL is nginx's
+/// `http://unix:/run/app.sock:/path`: of that, Kong's own reading of URLs makes the host `unix` and
+/// the path `/run/app.sock:/path`. Kong would look the name `unix` up.
+fn unix_socket<'a>(host: &str, path: &'a str) -> Option<(&'a str, &'a str)> {
+    let (socket, behind) = path.split_once(':').unwrap_or((path, "/"));
+    let named = SOCKET_ENDINGS.iter().any(|ending| socket.ends_with(ending));
+    (host == "unix" && named && behind.starts_with('/')).then_some((socket, behind))
 }
 
 /// Everything the road reads, compiled from one snapshot.

@@ -20,6 +20,7 @@ use crate::core::{Core, Counts, Parts};
 use crate::counters::CountersSeed;
 use crate::logs::AccessLog;
 use crate::names::{Names, Question, Told};
+use crate::pressure::Pressure;
 use crate::settings::RoadSettings;
 
 /// What the cores share; all of it is made before they start.
@@ -44,6 +45,8 @@ pub struct Shared {
     pub counts: Vec<Arc<Counts>>,
     /// Counts of exchanges, a table for each core.
     pub meters: Meters,
+    /// Whether memory is short.
+    pub pressure: Arc<Pressure>,
 }
 
 /// What one core alone gets.
@@ -126,6 +129,7 @@ fn core(handle: &cores::Core, shared: &Shared, own: Own) -> Core {
         view: Board::view(&shared.board),
         directory: Board::view(&shared.directory),
         access_log: own.access_log,
+        pressure: Arc::clone(&shared.pressure),
     })
 }
 

@@ -24,6 +24,19 @@ pub struct Patience {
     pub send_ms: u64,
 }
 
+impl Patience {
+    /// The same, but nothing longer than this.
+    #[must_use]
+    pub fn at_most(self, ms: u64) -> Self {
+        Self {
+            client_header_ms: self.client_header_ms.min(ms),
+            client_body_ms: self.client_body_ms.min(ms),
+            keepalive_ms: self.keepalive_ms.min(ms),
+            send_ms: self.send_ms.min(ms),
+        }
+    }
+}
+
 /// What the road reads of the settings. Immutable; one for all cores.
 #[derive(Clone, Debug)]
 pub struct RoadSettings {
@@ -37,6 +50,8 @@ pub struct RoadSettings {
     pub shown: Shown,
     /// Whether upstreams get the request's id.
     pub id_upstream: bool,
+    /// Whether `Kong-Debug: 1` is answered with the names of route and service.
+    pub allow_debug_header: bool,
     /// The texts of errors.
     pub templates: Templates,
     /// Ports here and what the outside calls them.
@@ -94,6 +109,7 @@ impl RoadSettings {
                 .list("headers_upstream")
                 .iter()
                 .any(|name| name.eq_ignore_ascii_case("x-kong-request-id")),
+            allow_debug_header: settings.flag("allow_debug_header"),
             templates: Templates::default(),
             port_maps: settings.port_maps(),
             client_body_bytes_max: edge.body_bytes_max.unwrap_or(0),

@@ -11,7 +11,7 @@ mod exchange;
 mod grpc;
 mod patience;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use plugins::pdk::{BodyState, Exchange, gather};
 use runtime::buffers::{Pages, Piece};
 use runtime::clock;
 use runtime::http::body::Framing;
+use runtime::http::head::Fields;
 use runtime::http::write;
 
 use aim::{Aim, Aims};
@@ -33,7 +34,7 @@ use patience::Patience;
 
 use crate::balance::directory::Directory;
 use crate::balance::vital::Lease;
-use crate::client::Client;
+use crate::client::{Client, ClientFault};
 use crate::core::Core;
 use crate::fault::{Fault, What};
 use crate::heads;
@@ -137,7 +138,7 @@ async fn one_try(
         let rested = resting.is_some();
         let connection = match resting {
             Some(connection) => connection,
-            None => dial(service, key, name).await?,
+            None => unless_gone(client, dial(service, key, name)).await?,
         };
         match over(core, planned, client, exchange, connection).await {
             Err(fault) if fault.retry && rested && fault.what == What::Unreachable => {}
@@ -172,18 +173,32 @@ async fn over(
     let service = planned.service.as_deref().ok_or(What::NoService)?;
     connection.send(pages, service.write_timeout_ms).await.map_err(|f| f.retry(repeatable))?;
     let sent = if at_once {
-        let read = connection.response(&mut exchange.response, service.read_timeout_ms).await;
-        read.map(|()| true)
+        let read = connection.response(&mut exchange.response, service.read_timeout_ms);
+        unless_gone(client, read).await.map(|()| true)
     } else {
         Box::pin(stream(core, &mut connection, client, exchange, service, framing)).await
     }
     .map_err(|fault| {
-        let unanswered = fault.what != What::BadResponse;
+        let unanswered = !matches!(fault.what, What::BadResponse | What::ClientGone);
         fault.retry(repeatable && unanswered)
     })?;
     exchange.times.upstream_answered_us = clock::now_us();
     let answered = Http1::new(connection, exchange, sent, service.read_timeout_ms)?;
     Ok(Answered::H1(answered))
+}
+
+/// Waits, unless the client gives up before it is done: then what is dropped here must not be used
+/// again.
+async fn unless_gone<T>(
+    client: &mut Client,
+    waiting: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let (mut waiting, mut gone) = (pin!(waiting), pin!(client.given_up()));
+    poll_fn(|cx| match waiting.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(done),
+        Poll::Pending => gone.as_mut().poll(cx).map(|fault| Err(fault.into())),
+    })
+    .await
 }
 
 /// Whether the request may be sent again after a part of it was sent.
@@ -245,7 +260,11 @@ async fn body(
     client: &mut Client,
     plugin_bytes_max: Option<u64>,
 ) -> Result<Option<Piece>, Fault> {
-    let piece = client.body().await?;
+    let piece = client.body().await.map_err(|fault| match fault {
+        // As nginx: who leaves within the body is logged with 400, who leaves after it with 499.
+        ClientFault::Gone(error) if !client.is_h2() => Fault::new(What::BadRequest).because(error),
+        fault => fault.into(),
+    })?;
     if plugin_bytes_max.is_some_and(|bytes_max| client.body_bytes() > bytes_max) {
         return Err(What::OverPluginLimit.into());
     }
@@ -279,37 +298,47 @@ async fn stream(
         Framing::Chunked => chunk(piece),
         _ => Pages::from_iter([piece]),
     };
-    let mut pump = pin!(async {
-        for piece in held {
-            sender.send(framed(piece), write_ms).await?;
-        }
-        while !whole && let Some(piece) = body(core, client, plugin_bytes_max).await? {
-            capture.keep(&piece, kit);
-            sender.send(framed(piece), write_ms).await?;
-        }
-        if framing == Framing::Chunked {
-            let end = Pages::from_iter([Piece::from_static(write::LAST_CHUNK)]);
-            sender.send(end, write_ms).await?;
-        }
-        Ok::<(), Fault>(())
-    });
     let mut answer = pin!(response_head(inbox, &mut exchange.response));
     let (mut pumping, mut unsent) = (true, None);
-    let answered = poll_fn(|cx| {
-        if pumping && let Poll::Ready(pumped) = pump.as_mut().poll(cx) {
-            pumping = false;
-            // Only from here on is it the upstream that keeps us waiting.
-            deadlines.read.arm(service.read_timeout_ms);
-            match pumped {
-                // It takes no more; it may have said why.
-                Err(fault) if fault.what == What::Unreachable => unsent = Some(fault),
-                Err(fault) => return Poll::Ready(Err(fault)),
-                Ok(()) => {}
+    let early = {
+        let mut pump = pin!(async {
+            for piece in held {
+                sender.send(framed(piece), write_ms).await?;
             }
-        }
-        answer.as_mut().poll(cx)
-    })
-    .await;
+            while !whole && let Some(piece) = body(core, client, plugin_bytes_max).await? {
+                capture.keep(&piece, kit);
+                sender.send(framed(piece), write_ms).await?;
+            }
+            if framing == Framing::Chunked {
+                sender.send(last_chunk(client.trailers().await?), write_ms).await?;
+            }
+            Ok::<(), Fault>(())
+        });
+        poll_fn(|cx| {
+            if let Poll::Ready(pumped) = pump.as_mut().poll(cx) {
+                pumping = false;
+                // Only from here on is it the upstream that keeps us waiting.
+                deadlines.read.arm(service.read_timeout_ms);
+                match pumped {
+                    // It takes no more; it may have said why.
+                    Err(fault) if fault.what == What::Unreachable => unsent = Some(fault),
+                    Err(fault) => return Poll::Ready(Some(Err(fault))),
+                    Ok(()) => {}
+                }
+            }
+            match answer.as_mut().poll(cx) {
+                Poll::Ready(answered) => Poll::Ready(Some(answered)),
+                Poll::Pending if pumping => Poll::Pending,
+                Poll::Pending => Poll::Ready(None),
+            }
+        })
+        .await
+    };
+    // The request is sent, and the client is free to be watched.
+    let answered = match early {
+        Some(answered) => answered,
+        None => unless_gone(client, answer).await,
+    };
     // An answer in the middle abandons the upload, and its deadline with it.
     let missed = deadlines.end();
     match (answered, unsent) {
@@ -317,6 +346,16 @@ async fn stream(
         (Err(_), Some(fault)) => Err(fault),
         (answered, unsent) => answered.map(|()| !pumping && unsent.is_none()),
     }
+}
+
+/// The end of a chunked body.
+fn last_chunk(trailers: Option<Fields>) -> Pages {
+    let Some(trailers) = trailers else {
+        return Pages::from_iter([Piece::from_static(write::LAST_CHUNK)]);
+    };
+    let mut end = Vec::new();
+    write::last_chunk(&mut end, &trailers);
+    Pages::from_iter([Piece::from_vec(end)])
 }
 
 /// One chunk of a chunked body.

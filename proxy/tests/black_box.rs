@@ -35,6 +35,8 @@ mod durability;
 mod events;
 #[path = "black_box/expressions.rs"]
 mod expressions;
+#[path = "black_box/leaving.rs"]
+mod leaving;
 #[path = "black_box/limits.rs"]
 mod limits;
 #[path = "black_box/logs.rs"]
@@ -45,10 +47,18 @@ mod moesif;
 mod naming;
 #[path = "black_box/not_built.rs"]
 mod not_built;
+#[path = "black_box/overload.rs"]
+mod overload;
+#[path = "black_box/pretending.rs"]
+mod pretending;
 #[path = "black_box/proxying.rs"]
 mod proxying;
+#[path = "black_box/seeing.rs"]
+mod seeing;
 #[path = "black_box/shared_limits.rs"]
 mod shared_limits;
+#[path = "black_box/trailers.rs"]
+mod trailers;
 #[path = "black_box/transforming.rs"]
 mod transforming;
 #[path = "black_box/tutorial.rs"]

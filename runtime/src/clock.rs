@@ -28,6 +28,8 @@ const SLOTS: u64 = 512;
 /// How old the distance between the two clocks may become, in microseconds.
 const WALL_AGE_US_MAX: u64 = 1_000_000;
 const TICK_US: u64 = TICK_MS * 1_000;
+/// Alarms that a core keeps for later waits.
+const SPARE_MAX: usize = 1_024;
 
 static START: OnceLock<Instant> = OnceLock::new();
 
@@ -59,6 +61,7 @@ thread_local! {
         }
     };
     static WHEEL: RefCell<Wheel> = const { RefCell::new(Wheel::new()) };
+    static SPARE: RefCell<Vec<Rc<Alarm>>> = const { RefCell::new(Vec::new()) };
 }
 
 fn system_now_us() -> u64 {
@@ -136,7 +139,14 @@ pub(crate) fn begin_cached() {
         clock.wall_read_us.set(0);
     });
     refresh();
-    WHEEL.with(|wheel| *wheel.borrow_mut() = Wheel::new());
+    renew_wheel();
+}
+
+/// Forgets all that hangs, and the spare alarms, which may hang there as well.
+fn renew_wheel() {
+    let wheel = WHEEL.with(|wheel| std::mem::replace(&mut *wheel.borrow_mut(), Wheel::new()));
+    let spare = SPARE.with(RefCell::take);
+    drop((wheel, spare));
 }
 
 /// From here on this thread's time is what `set_virtual` says.
@@ -146,7 +156,7 @@ pub(crate) fn begin_virtual(now_us: u64, wall_us: u64) {
         clock.now_us.set(now_us);
         clock.wall_ahead_us.set(wall_us.saturating_sub(now_us));
     });
-    WHEEL.with(|wheel| *wheel.borrow_mut() = Wheel::new());
+    renew_wheel();
 }
 
 /// Moves virtual time; never back.
@@ -157,8 +167,7 @@ pub(crate) fn set_virtual(now_us: u64) {
 /// From here on this thread is an ordinary one again.
 pub(crate) fn end() {
     CLOCK.with(|clock| clock.source.set(Source::System));
-    let wheel = WHEEL.with(|wheel| std::mem::replace(&mut *wheel.borrow_mut(), Wheel::new()));
-    drop(wheel);
+    renew_wheel();
 }
 
 /// One thing that may come due. The wheel knows it weakly: it dies with its owner.
@@ -347,11 +356,36 @@ pub(crate) fn close_idle() {
     }
 }
 
+/// An alarm that only wakes, on loan: short waits allocate nothing.
+struct Lent(Rc<Alarm>);
+
+impl Lent {
+    fn take() -> Self {
+        let spare = SPARE.with(|spare| spare.borrow_mut().pop());
+        Self(spare.unwrap_or_else(|| Alarm::new(Closer::none())))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.due_us.set(0);
+        self.0.missed.set(false);
+        drop(self.0.waker.take());
+        // A thread that ends has no list any longer.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARE_MAX {
+                spare.push(Rc::clone(&self.0));
+            }
+        });
+    }
+}
+
 /// Waits `ms` milliseconds, up to about two ticks longer, never shorter.
 pub async fn sleep_ms(ms: u64) {
-    let alarm = Alarm::new(Closer::none());
-    alarm.arm(ms);
-    poll_fn(|cx| missed(&alarm, cx.waker())).await;
+    let alarm = Lent::take();
+    alarm.0.arm(ms);
+    poll_fn(|cx| missed(&alarm.0, cx.waker())).await;
 }
 
 /// Waits for `future`, but at most `ms` milliseconds (up to about two ticks longer). `None` means
@@ -363,29 +397,30 @@ pub async fn within<F: Future>(ms: u64, future: F) -> Option<F::Output> {
 
 /// [`within`] for who waits often: after the first wait, each costs one store.
 pub struct Timer {
-    alarm: Rc<Alarm>,
+    alarm: Lent,
 }
 
 impl Default for Timer {
     fn default() -> Self {
-        Self { alarm: Alarm::new(Closer::none()) }
+        Self { alarm: Lent::take() }
     }
 }
 
 impl Timer {
     /// See [`within`].
     pub async fn within<F: Future>(&self, ms: u64, future: F) -> Option<F::Output> {
-        self.alarm.missed.set(false);
-        self.alarm.arm(ms);
+        let alarm = &self.alarm.0;
+        alarm.missed.set(false);
+        alarm.arm(ms);
         let mut future = pin!(future);
         let output = poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
             }
-            missed(&self.alarm, cx.waker()).map(|()| None)
+            missed(alarm, cx.waker()).map(|()| None)
         })
         .await;
-        self.alarm.due_us.set(0);
+        alarm.due_us.set(0);
         output
     }
 }

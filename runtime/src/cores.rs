@@ -7,9 +7,12 @@
 //! ```
 //! Each core has its own listening sockets (`SO_REUSEPORT`): the kernel spreads the connections.
 //! A connection that panics ends alone. When descriptors run out, accepting pauses instead of
-//! spinning.
+//! spinning. A core that accepts while another is much less busy hands the socket over. Above the
+//! node's limit of connections a few are still accepted, to be told so; the rest are closed.
 
 mod bind;
+mod counters;
+mod handoff;
 mod limits;
 
 use crate::clock;
@@ -19,13 +22,18 @@ use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender};
+use handoff::Handed;
+
 pub use bind::StartFault;
+use counters::Counters;
+pub use counters::Counts;
 pub use limits::default_count;
 
 /// More cores than this are refused: each has its rings, listeners and caches.
@@ -36,6 +44,8 @@ const ACCEPT_REST_MS: u64 = 50;
 const STOP_WAIT_MS: u64 = 200;
 /// How often a core says in the log that accepting fails, in microseconds.
 const ACCEPT_LOG_US: u64 = 1_000_000;
+/// Connections above the limit that are open at one time, to be told that there are too many.
+pub const OVER_MAX: u64 = 256;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -49,6 +59,8 @@ pub struct Plan {
     pub pin: bool,
     /// Where clients come in.
     pub listen: Vec<Listen>,
+    /// Connections of all cores together; 0 is no limit.
+    pub connections_max: u64,
 }
 
 /// One address to listen on. The flags are only carried to whoever gets the connection.
@@ -76,36 +88,8 @@ pub struct Accepted {
     pub peer: Peer,
     /// Where it came in: a position in `Plan::listen`.
     pub listen: usize,
-}
-
-/// What a core counts; anybody may read it. On its own cache lines.
-#[derive(Default)]
-#[repr(align(128))]
-pub struct Counters {
-    accepted: AtomicU64,
-    active: AtomicU64,
-    accept_faults: AtomicU64,
-}
-
-/// The counters of one core at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Connections accepted since the start.
-    pub accepted: u64,
-    /// Connections open now.
-    pub active: u64,
-    /// How often accepting failed.
-    pub accept_faults: u64,
-}
-
-impl Counters {
-    fn counts(&self) -> Counts {
-        Counts {
-            accepted: self.accepted.load(Ordering::Relaxed),
-            active: self.active.load(Ordering::Relaxed),
-            accept_faults: self.accept_faults.load(Ordering::Relaxed),
-        }
-    }
+    /// It is one too many: it should be told so and end soon.
+    pub over: bool,
 }
 
 /// What the office tells a core.
@@ -122,9 +106,18 @@ struct Shared {
     order: AtomicU8,
     bell: Bell,
     counters: Counters,
+    /// Sockets that other cores hand to this one.
+    to_hand: Sender<Handed>,
+    handed_here: Receiver<Handed>,
 }
 
 impl Shared {
+    fn new() -> io::Result<Arc<Self>> {
+        let (to_hand, handed_here) = crossbeam_channel::bounded(handoff::HANDED_MAX);
+        let (order, counters) = (AtomicU8::new(Order::Run as u8), Counters::default());
+        Ok(Arc::new(Self { order, bell: Bell::new()?, counters, to_hand, handed_here }))
+    }
+
     fn order(&self) -> Order {
         match self.order.load(Ordering::Acquire) {
             0 => Order::Run,
@@ -145,9 +138,11 @@ pub struct Core(Rc<Inner>);
 
 struct Inner {
     number: usize,
-    count: usize,
     kind: IoKind,
     shared: Arc<Shared>,
+    /// Every core of the node, this one too.
+    all: Arc<[Arc<Shared>]>,
+    connections_max: u64,
     order: Cell<Order>,
     /// Wake when the order changes or the last connection ends.
     watchers: RefCell<Vec<Waker>>,
@@ -166,7 +161,7 @@ impl Core {
 
     /// How many cores there are.
     pub fn count(&self) -> usize {
-        self.0.count
+        self.0.all.len()
     }
 
     /// The driver that it runs.
@@ -220,10 +215,14 @@ impl Core {
         self.0.shared.counters.active.load(Ordering::Relaxed)
     }
 
+    /// Connections of all cores.
+    fn node_active(&self) -> u64 {
+        self.0.all.iter().map(|core| core.counters.active.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Notes a connection, which is counted already.
     fn opened(&self, closer: Closer) -> Open {
-        let counters = &self.0.shared.counters;
-        counters.accepted.fetch_add(1, Ordering::Relaxed);
-        counters.active.fetch_add(1, Ordering::Relaxed);
+        self.0.shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
         let mut open = self.0.open.borrow_mut();
         let place = self.0.free.borrow_mut().pop().unwrap_or_else(|| {
             open.push(None);
@@ -361,22 +360,21 @@ where
     let cpus = if plan.pin { limits::cpus_to_pin(count) } else { Vec::new() };
     let (told, tells) = mpsc::channel();
     let (end, ended) = mpsc::channel();
-    let mut cores =
-        Cores { shared: Vec::new(), threads: Vec::new(), ended, addrs, kinds: Vec::new() };
+    let shared = |number| Shared::new().map_err(|error| StartFault::Core(number, error));
+    let shared: Vec<Arc<Shared>> = (0..count).map(shared).collect::<Result<_, _>>()?;
+    let all: Arc<[Arc<Shared>]> = shared.clone().into();
+    let mut cores = Cores { shared, threads: Vec::new(), ended, addrs, kinds: Vec::new() };
     let begins: Vec<B> = (0..count).map(make).collect();
-    for (number, begin) in begins.into_iter().enumerate() {
+    for ((number, begin), shared) in begins.into_iter().enumerate().zip(all.iter()) {
         let fault = |error| StartFault::Core(number, error);
-        let bell = Bell::new().map_err(fault)?;
-        let order = AtomicU8::new(Order::Run as u8);
-        let shared = Arc::new(Shared { order, bell, counters: Counters::default() });
-        cores.shared.push(Arc::clone(&shared));
         let seed = Seed {
             number,
-            count,
             io: plan.io,
             cpu: cpus.get(number).copied(),
             listeners: sockets.pop().unwrap_or_default(),
-            shared,
+            shared: Arc::clone(shared),
+            all: Arc::clone(&all),
+            connections_max: plan.connections_max,
             told: told.clone(),
             end: end.clone(),
         };
@@ -396,11 +394,12 @@ where
 /// Everything that a thread needs to become a core.
 struct Seed {
     number: usize,
-    count: usize,
     io: IoChoice,
     cpu: Option<usize>,
     listeners: Vec<TcpListener>,
     shared: Arc<Shared>,
+    all: Arc<[Arc<Shared>]>,
+    connections_max: u64,
     told: mpsc::Sender<(usize, io::Result<IoKind>)>,
     end: mpsc::Sender<usize>,
 }
@@ -439,9 +438,10 @@ impl Seed {
         let mut ear = self.shared.bell.listen_on_core()?;
         let core = Core(Rc::new(Inner {
             number: self.number,
-            count: self.count,
             kind,
             shared: self.shared,
+            all: self.all,
+            connections_max: self.connections_max,
             order: Cell::new(Order::Run),
             watchers: RefCell::default(),
             open: RefCell::default(),
@@ -449,6 +449,12 @@ impl Seed {
             errands: RefCell::default(),
         }));
         let serve = Rc::new(begin(core.clone()));
+        let (weak, handed) = (Rc::downgrade(&core.0), Rc::clone(&serve));
+        core.on_bell(move || {
+            if let Some(core) = weak.upgrade().map(Core) {
+                handoff::take(&core, |accepted| begin_one(&core, &*handed, accepted));
+            }
+        });
         for (listen, listener) in listeners.into_iter().enumerate() {
             io::spawn(accept_all(core.clone(), listener, listen, Rc::clone(&serve)));
         }
@@ -471,6 +477,8 @@ impl Seed {
             let ended = core.until(|inner| inner.shared.counters.counts().active == 0);
             clock::within(STOP_WAIT_MS, ended).await;
         }
+        // Those are closed that were handed over too late.
+        handoff::take(&core, drop);
         Ok(())
     }
 }
@@ -510,13 +518,12 @@ where
         match next {
             None => return,
             Some(Ok((reader, writer, peer))) => {
-                let open = core.opened(reader.closer());
-                // Boxed, because a task keeps room for a future both before and while it runs.
-                let served = Box::pin(serve(Accepted { reader, writer, peer, listen }));
-                io::spawn(async move {
-                    let _open = open;
-                    served.await;
-                });
+                let Some(over) = admit(&core) else { continue };
+                let accepted = Accepted { reader, writer, peer, listen, over };
+                if let Some(accepted) = handoff::hand_over(&core, accepted) {
+                    core.0.shared.counters.active.fetch_add(1, Ordering::Relaxed);
+                    begin_one(&core, &*serve, accepted);
+                }
             }
             Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Some(Err(error)) => {
@@ -531,6 +538,35 @@ where
     }
 }
 
+/// Whether a new connection is one too many; none if it must be closed at once.
+fn admit(core: &Core) -> Option<bool> {
+    let most = core.0.connections_max;
+    if most == 0 {
+        return Some(false);
+    }
+    let active = core.node_active();
+    if active >= most.saturating_add(OVER_MAX) {
+        core.0.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+        return None;
+    }
+    Some(active >= most)
+}
+
+/// Serves a connection, which is counted already, in a task of its own.
+fn begin_one<S, F>(core: &Core, serve: &S, accepted: Accepted)
+where
+    S: Fn(Accepted) -> F + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    let open = core.opened(accepted.reader.closer());
+    // Boxed, because a task keeps room for a future both before and while it runs.
+    let served = Box::pin(serve(accepted));
+    io::spawn(async move {
+        let _open = open;
+        served.await;
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -542,7 +578,7 @@ mod tests {
     fn plan(count: usize, io: IoChoice) -> Plan {
         let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let listen = Listen { addr, backlog: 64, tls: false, http2: false, proxy_protocol: false };
-        Plan { count, io, pin: true, listen: vec![listen] }
+        Plan { count, io, pin: true, listen: vec![listen], connections_max: 0 }
     }
 
     /// A port outside the range that the kernel gives to connecting sockets.
@@ -644,6 +680,73 @@ mod tests {
     #[test]
     fn cores_serve_survive_a_panic_and_drain_on_the_best_driver() {
         check(IoChoice::Auto);
+    }
+
+    #[test]
+    fn connections_are_spread_over_the_cores() {
+        for io in [IoChoice::Epoll, IoChoice::Auto] {
+            let cores = start_echo(&plan(4, io));
+            let addr = cores.addrs()[0];
+            let mut streams: Vec<TcpStream> = (0..80)
+                .map(|_| {
+                    let mut stream = TcpStream::connect(addr).unwrap();
+                    // Answered, so that it is counted before the next one comes.
+                    assert_eq!(say(&mut stream, b"a"), b"a");
+                    stream
+                })
+                .collect();
+            let counts = cores.counts();
+            let active = || counts.iter().map(|counts| counts.active);
+            assert_eq!(active().sum::<u64>(), 80, "{counts:?}");
+            let (most, least) = (active().max().unwrap(), active().min().unwrap());
+            assert!(!handoff::is_much(most - 1, least), "{counts:?}");
+            assert!(counts.iter().any(|counts| counts.handed > 0), "{counts:?}");
+            assert!(streams.iter_mut().all(|stream| say(stream, b"still here") == b"still here"));
+            drop(streams);
+            soon(|| super::tests::active(&cores) == 0);
+        }
+    }
+
+    #[test]
+    fn above_the_limit_a_few_are_told_and_the_rest_closed() {
+        let mut plan = plan(2, IoChoice::Auto);
+        plan.connections_max = 10;
+        let cores = start(&plan, |_| {
+            |core: Core| {
+                move |mut accepted: Accepted| {
+                    let core = core.clone();
+                    async move {
+                        if accepted.over {
+                            let words =
+                                Pages::from_iter([crate::buffers::Piece::from_static(b"!")]);
+                            let _ = accepted.writer.write(words).await;
+                        }
+                        echo(core, accepted).await;
+                    }
+                }
+            }
+        })
+        .unwrap();
+        let addr = cores.addrs()[0];
+        let mut streams = Vec::new();
+        for number in 0..10 + OVER_MAX {
+            let mut stream = TcpStream::connect(addr).unwrap();
+            if number >= 10 {
+                let mut told = [0];
+                stream.read_exact(&mut told).unwrap();
+                assert_eq!(&told, b"!", "connection {number}");
+            } else {
+                assert_eq!(say(&mut stream, b"a"), b"a");
+            }
+            streams.push(stream);
+        }
+        let mut refused = TcpStream::connect(addr).unwrap();
+        refused.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        assert!(matches!(refused.read(&mut [0]), Ok(0) | Err(_)));
+        soon(|| cores.counts().iter().map(|counts| counts.refused).sum::<u64>() == 1);
+        drop(streams);
+        soon(|| active(&cores) == 0);
+        assert_eq!(say(&mut TcpStream::connect(addr).unwrap(), b"a"), b"a", "it is well again");
     }
 
     #[test]

@@ -15,4 +15,5 @@
 pub mod body;
 pub mod h2;
 pub mod head;
+pub mod trailers;
 pub mod write;

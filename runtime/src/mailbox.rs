@@ -463,7 +463,7 @@ mod tests {
         let (told, tells) = mpsc::channel();
         let count = seeds.len();
         let mut seeds = seeds.into_iter();
-        let plan = Plan { count, io, pin: false, listen: Vec::new() };
+        let plan = Plan { count, io, pin: false, listen: Vec::new(), connections_max: 0 };
         let _cores = cores::start(&plan, |_| {
             let (seed, told) = (seeds.next().unwrap(), told.clone());
             move |core: Core| {
@@ -595,7 +595,13 @@ mod tests {
         let mut seeds = seeds.into_iter();
         courier.send(0, 0).unwrap();
         let (told, tells) = mpsc::channel();
-        let plan = Plan { count: 1, io: IoChoice::Auto, pin: false, listen: Vec::new() };
+        let plan = Plan {
+            count: 1,
+            io: IoChoice::Auto,
+            pin: false,
+            listen: Vec::new(),
+            connections_max: 0,
+        };
         let _cores = cores::start(&plan, |_| {
             let (seed, told) = (seeds.next().unwrap(), told.clone());
             move |core: Core| {

@@ -237,6 +237,11 @@ impl TlsReader {
         self.reader.readable().await
     }
 
+    /// Waits until the peer has ended the connection below; see `io::Reader::ended`.
+    pub async fn ended(&mut self) {
+        self.reader.ended().await;
+    }
+
     /// Appends plaintext to `page`; 0 is the peer's orderly end. Must be awaited to its end.
     ///
     /// # Errors

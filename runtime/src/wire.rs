@@ -45,6 +45,14 @@ impl WireReader {
         }
     }
 
+    /// Waits until the peer has ended its direction; see `io::Reader::ended`. May be dropped.
+    pub async fn ended(&mut self) {
+        match self {
+            Self::Plain(reader) => reader.ended().await,
+            Self::Tls(reader) => reader.ended().await,
+        }
+    }
+
     /// Appends what has come in to `page`; 0 is the peer's end. Must be awaited to its end.
     ///
     /// # Errors

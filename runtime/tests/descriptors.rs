@@ -68,7 +68,7 @@ fn soon(done: impl Fn() -> bool) {
 fn check(io: IoChoice, port: u16) {
     let addr = ([127, 0, 0, 1], port).into();
     let listen = Listen { addr, backlog: 64, tls: false, http2: false, proxy_protocol: false };
-    let plan = Plan { count: 1, io, pin: false, listen: vec![listen] };
+    let plan = Plan { count: 1, io, pin: false, listen: vec![listen], connections_max: 0 };
     let cores = cores::start(&plan, |_| {
         |_: Core| {
             |mut accepted: Accepted| async move {

@@ -7,7 +7,7 @@ use plugins::pdk::logging::Passed;
 use runtime::buffers::{Pages, Piece};
 use runtime::clock::Deadline;
 use runtime::http::body::{self, Decoder, Framing};
-use runtime::http::head::{self, Limits, Request, Response, Version};
+use runtime::http::head::{self, Fields, Known, Limits, Request, Response, Version};
 use runtime::http::write;
 use runtime::wire::WireWriter;
 
@@ -48,6 +48,10 @@ pub struct H1 {
     asks_head: bool,
     bodiless: bool,
     persist: bool,
+    /// It said `TE: trailers`.
+    takes_trailers: bool,
+    /// The client has left in the middle of an exchange: nothing is written any more.
+    gone: bool,
 }
 
 impl H1 {
@@ -75,6 +79,8 @@ impl H1 {
             asks_head: false,
             bodiless: false,
             persist: true,
+            takes_trailers: false,
+            gone: false,
         }
     }
 
@@ -141,6 +147,9 @@ impl H1 {
         self.asks_head = request.method() == "HEAD";
         self.received_bytes = head_bytes;
         self.persist = write::persists(request.version, &request.fields);
+        self.takes_trailers = request.version == Version::H11
+            && request.fields.has(Known::Te)
+            && write::lists(&request.fields, Known::Te, "trailers");
         self.expects_continue = request.version == Version::H11
             && request
                 .fields
@@ -162,6 +171,20 @@ impl H1 {
         self.chunked = false;
         self.asks_head = false;
         self.bodiless = false;
+        self.takes_trailers = false;
+    }
+
+    pub(super) fn trailers(&mut self) -> Option<Fields> {
+        self.decoder.take_trailers()
+    }
+
+    pub(super) fn takes_trailers(&self) -> bool {
+        self.takes_trailers
+    }
+
+    /// Those of an answer's trailers that this client is sent.
+    fn sent_trailers<'t>(&self, trailers: Option<&'t Fields>) -> Option<&'t Fields> {
+        trailers.filter(|_| self.takes_trailers && self.chunked)
     }
 
     pub(super) fn body_length(&self) -> Option<u64> {
@@ -189,8 +212,7 @@ impl H1 {
                     return Err(ClientFault::TimedOut);
                 }
                 if !more? {
-                    self.persist = false;
-                    return Err(ClientFault::Gone(io::ErrorKind::UnexpectedEof.into()));
+                    return Err(self.leave());
                 }
             }
             let step = self.decoder.step(self.inbox.ready()).map_err(|fault| {
@@ -207,6 +229,18 @@ impl H1 {
             }
         }
         Ok(None)
+    }
+
+    /// The client has ended its direction: from now on nothing is written.
+    fn leave(&mut self) -> ClientFault {
+        self.abort();
+        self.gone = true;
+        ClientFault::Gone(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    pub(super) async fn given_up(&mut self) -> ClientFault {
+        self.inbox.ended().await;
+        self.leave()
     }
 
     pub(super) fn body_bytes(&self) -> u64 {
@@ -229,6 +263,9 @@ impl H1 {
     }
 
     pub(super) fn head(&mut self, request: &Request, response: &Response, length: Length) {
+        if self.gone {
+            return;
+        }
         let status = response.status;
         self.bodiless = self.asks_head || matches!(status, 204 | 304);
         self.discard_body();
@@ -285,7 +322,7 @@ impl H1 {
     }
 
     pub(super) async fn piece(&mut self, piece: Piece) -> Result<(), ClientFault> {
-        if piece.is_empty() || self.bodiless {
+        if piece.is_empty() || self.bodiless || self.gone {
             return Ok(());
         }
         self.sent_bytes += piece.len() as u64;
@@ -305,14 +342,23 @@ impl H1 {
         Ok(())
     }
 
-    pub(super) async fn finish(&mut self) -> Result<(), ClientFault> {
-        if self.chunked {
-            self.queue(Piece::from_static(write::LAST_CHUNK));
+    pub(super) async fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), ClientFault> {
+        match self.sent_trailers(trailers) {
+            Some(trailers) => {
+                let mut line = lent_line();
+                write::last_chunk(&mut line, trailers);
+                self.queue_line(line);
+            }
+            None if self.chunked => self.queue(Piece::from_static(write::LAST_CHUNK)),
+            None => {}
         }
         self.flush().await
     }
 
     pub(super) async fn flush(&mut self) -> Result<(), ClientFault> {
+        if self.gone {
+            return Err(ClientFault::Gone(io::ErrorKind::NotConnected.into()));
+        }
         if self.queued.is_empty() {
             return Ok(());
         }
@@ -337,18 +383,23 @@ impl H1 {
         self.queued_bytes = 0;
     }
 
-    pub(super) fn sent_bytes(&self) -> u64 {
-        self.sent_bytes
+    pub(super) fn sent_bytes(&self, unsent: usize) -> u64 {
+        self.sent_bytes + if self.bodiless || self.gone { 0 } else { unsent as u64 }
     }
 
-    pub(super) fn passed(&self, unsent: usize) -> Passed {
-        let unsent = if self.bodiless { 0 } else { unsent };
+    pub(super) fn passed(&self, unsent: usize, trailers: Option<&Fields>) -> Passed {
+        let unsent = if self.bodiless || self.gone { 0 } else { unsent };
         let mut frame_bytes = self.frame_bytes;
         if self.chunked {
             let mut line = lent_line();
             write::chunk_head(&mut line, unsent);
             frame_bytes += line.len() as u64 + if unsent > 0 { 2 } else { 0 };
-            frame_bytes += write::LAST_CHUNK.len() as u64;
+            line.clear();
+            match self.sent_trailers(trailers) {
+                Some(trailers) => write::last_chunk(&mut line, trailers),
+                None => line.extend_from_slice(write::LAST_CHUNK),
+            }
+            frame_bytes += line.len() as u64;
             LINE.set(line);
         }
         Passed {

@@ -57,6 +57,14 @@ impl Upload {
         }
         Ok(piece)
     }
+
+    /// The lines after the body, once it has ended.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn trailers(&mut self) -> Result<Option<Fields>, ClientFault> {
+        self.body.trailers().await.map_err(gone)
+    }
 }
 
 impl H2 {
@@ -100,6 +108,13 @@ impl H2 {
     pub(super) async fn body(&mut self) -> Result<Option<Piece>, ClientFault> {
         match &mut self.upload {
             Some(upload) => upload.next().await,
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn trailers(&mut self) -> Result<Option<Fields>, ClientFault> {
+        match &mut self.upload {
+            Some(upload) => upload.trailers().await,
             None => Ok(None),
         }
     }
@@ -163,8 +178,8 @@ impl H2 {
         self.reply.reset();
     }
 
-    pub(super) fn sent_bytes(&self) -> u64 {
-        self.sent_bytes
+    pub(super) fn sent_bytes(&self, unsent: usize) -> u64 {
+        self.sent_bytes + if self.bodiless { 0 } else { unsent as u64 }
     }
 
     pub(super) fn passed(&self, unsent: usize) -> Passed {

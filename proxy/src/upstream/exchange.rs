@@ -11,7 +11,7 @@ use super::grpc::Streamed;
 use crate::client::Length;
 use crate::core::Core;
 use crate::fault::{Fault, What};
-use crate::forwarded::is_websocket;
+use crate::forwarded::{is_websocket, trailers};
 
 /// A response whose head is known.
 pub enum Answered {
@@ -58,10 +58,10 @@ impl Answered {
         }
     }
 
-    /// The lines after the body, once it has ended. Those of HTTP/1 are dropped.
+    /// The lines after the body, once it has ended: those that may pass. Gives them once.
     pub fn take_trailers(&mut self) -> Option<Fields> {
         match self {
-            Self::H1(_) => None,
+            Self::H1(answered) => answered.decoder.take_trailers().and_then(trailers::passing),
             Self::H2(answered) => answered.take_trailers(),
         }
     }

@@ -24,6 +24,7 @@ use super::{Answered, read_body};
 use crate::client::{Client, ClientFault, Length, Upload};
 use crate::core::Core;
 use crate::fault::{Fault, What};
+use crate::forwarded::trailers;
 use crate::heads;
 use crate::pool::Key;
 use crate::roadmap::{Planned, Service};
@@ -223,7 +224,14 @@ async fn upload(
             }
             moved.set(clock::now_us());
         }
-        let _gone = sender.end();
+        let behind = match &mut source {
+            Some(upload) => upload.trailers().await?.and_then(trailers::passing),
+            None => None,
+        };
+        let _gone = match behind {
+            Some(behind) => sender.trailers(&behind),
+            None => sender.end(),
+        };
         Ok::<(), ClientFault>(())
     };
     sent.await.map_err(Fault::from)

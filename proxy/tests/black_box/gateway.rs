@@ -146,6 +146,11 @@ impl Gateway {
         self.child.wait().unwrap()
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the process holds of the machine's memory.
     pub(crate) fn resident_bytes(&self) -> usize {
         let path = format!("/proc/{}/statm", self.child.id());

@@ -12,7 +12,7 @@ use super::gateway::{Gateway, drivers, free_port};
 use super::http::{self, Connection};
 
 /// An upstream that plays a script on each connection; its threads end with the test process.
-fn upstream(script: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
+pub(crate) fn upstream(script: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     let port = free_port();
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let script = Arc::new(script);
@@ -27,7 +27,7 @@ fn upstream(script: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
 }
 
 /// Reads one head, byte by byte so that nothing of the body is taken; empty at the end.
-fn head(stream: &mut TcpStream) -> String {
+pub(crate) fn head(stream: &mut TcpStream) -> String {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
         head.push(byte[0]);
@@ -36,7 +36,12 @@ fn head(stream: &mut TcpStream) -> String {
 }
 
 /// A service with settings of its own, and a route.
-fn serve(gateway: &Gateway, port: u16, service: serde_json::Value, route: serde_json::Value) {
+pub(crate) fn serve(
+    gateway: &Gateway,
+    port: u16,
+    service: serde_json::Value,
+    route: serde_json::Value,
+) {
     let mut all = serde_json::json!({"name": "s", "host": "127.0.0.1", "port": port});
     all.as_object_mut().unwrap().extend(service.as_object().unwrap().clone());
     assert_eq!(gateway.admin("POST", "/services", &all).status, 201);
@@ -45,7 +50,7 @@ fn serve(gateway: &Gateway, port: u16, service: serde_json::Value, route: serde_
     assert_eq!(gateway.admin("POST", "/services/s/routes", &all).status, 201);
 }
 
-fn nothing() -> serde_json::Value {
+pub(crate) fn nothing() -> serde_json::Value {
     serde_json::json!({})
 }
 
@@ -334,5 +339,45 @@ fn a_node_that_quits_answers_what_is_open_and_keeps_no_connection() {
         assert!(gateway.ended().success());
         // Longer means that a connection was kept until the time for open requests was up.
         assert!(begun.elapsed() < Duration::from_secs(9), "{driver}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn a_service_may_be_a_unix_socket_as_nginx_writes_it() {
+    for driver in drivers() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("app.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&file).unwrap();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    let (mut asked, mut byte) = (Vec::new(), [0]);
+                    while matches!(stream.read(&mut byte), Ok(1)) {
+                        asked.push(byte[0]);
+                        if asked.ends_with(b"\r\n\r\n") {
+                            let head = format!(
+                                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                                asked.len()
+                            );
+                            stream.write_all(&[head.as_bytes(), &asked].concat()).unwrap();
+                            asked.clear();
+                        }
+                    }
+                });
+            }
+        });
+        let gateway = Gateway::start(driver, &[]);
+        let url = format!("http://unix:{}:/base", file.display());
+        let made =
+            gateway.admin("POST", "/services", &serde_json::json!({"name": "u", "url": url}));
+        assert_eq!(made.status, 201, "{driver}: {}", made.text());
+        gateway.post("/services/u/routes", "paths[]=/u");
+        let mut client = Connection::open(gateway.proxy);
+        for _ in 0..3 {
+            let answer = client.call("GET", "/u/x?y=1", &[], b"");
+            let asked = answer.text();
+            assert!(asked.starts_with("GET /base/x?y=1 HTTP/1.1\r\n"), "{driver}: {asked}");
+            assert!(asked.contains("\r\nHost: localhost\r\n"), "{driver}: {asked}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Bodies: how long they are, and where their bytes lie in what was received.
 //!
 //! The decoder gives ranges of the caller's slice, so nothing is copied. Chunks are read to the
-//! letter: CRLF only, plain hex, bounded extensions and trailers, and both are dropped.
+//! letter: CRLF only, plain hex, bounded extensions and trailers. Extensions are dropped; trailers
+//! that may be believed are kept, see [`super::trailers`].
 
-use super::head::{HeadFault, Known, Request, Response, Seen, Version};
+use super::head::{Fields, HeadFault, Known, Request, Response, Seen, Version};
+use super::trailers;
 use std::fmt;
 use std::ops::Range;
 
@@ -204,7 +206,8 @@ pub struct Decoder {
     left: u64,
     digits: u8,
     extension_bytes: u32,
-    trailer_bytes: u32,
+    /// The lines after the last chunk, each with `\n` behind it.
+    trailers: Vec<u8>,
 }
 
 impl Decoder {
@@ -216,12 +219,22 @@ impl Decoder {
             Framing::Chunked => (State::Size, 0),
             Framing::UntilClose => (State::UntilClose, 0),
         };
-        Self { state, left, digits: 0, extension_bytes: 0, trailer_bytes: 0 }
+        Self { state, left, digits: 0, extension_bytes: 0, trailers: Vec::new() }
     }
 
     /// Whether the body is complete.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// The lines after a chunked body that has ended, without those that may not be there; none
+    /// where there were none. Gives them once.
+    pub fn take_trailers(&mut self) -> Option<Fields> {
+        if self.trailers.is_empty() || !self.is_done() {
+            return None;
+        }
+        let fields = trailers::read(&std::mem::take(&mut self.trailers));
+        (!fields.is_empty()).then_some(fields)
     }
 
     /// Bytes that are still to come, when that is known.
@@ -325,9 +338,9 @@ impl Decoder {
             (State::TrailerStart, b'\r') => Ok(State::LastEnd),
             (State::LastEnd, b'\n') => Ok(State::Done),
             (State::Trailer, b'\r') => Ok(State::TrailerEnd),
-            (State::TrailerEnd, b'\n') => Ok(State::TrailerStart),
-            (State::TrailerStart, b'!'..=b'~') => self.trailer(),
-            (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => self.trailer(),
+            (State::TrailerEnd, b'\n') => self.trailer(byte).map(|_| State::TrailerStart),
+            (State::TrailerStart, b'!'..=b'~') => self.trailer(byte),
+            (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => self.trailer(byte),
             (State::TrailerStart | State::Trailer | State::TrailerEnd | State::LastEnd, _) => {
                 Err(BodyFault::Trailer)
             }
@@ -353,11 +366,11 @@ impl Decoder {
         Ok(next)
     }
 
-    fn trailer(&mut self) -> Result<State, BodyFault> {
-        self.trailer_bytes += 1;
-        if self.trailer_bytes > TRAILER_BYTES_MAX {
+    fn trailer(&mut self, byte: u8) -> Result<State, BodyFault> {
+        if self.trailers.len() >= TRAILER_BYTES_MAX as usize {
             return Err(BodyFault::TrailerTooLong);
         }
+        self.trailers.push(byte);
         Ok(State::Trailer)
     }
 }
@@ -521,7 +534,7 @@ mod tests {
         let extended = format!("1{}\r\na\r\n", ";".repeat(half)).repeat(2);
         check_chunks(&format!("{extended}0\r\n\r\n"), Ok(("aa", "")));
         check_chunks(&format!("{extended}0;\r\n\r\n"), Err(BodyFault::ExtensionTooLong));
-        let trailers = "a: bcde\r\n".repeat(TRAILER_BYTES_MAX as usize / 7);
+        let trailers = "a: bcde\r\n".repeat(TRAILER_BYTES_MAX as usize / 8);
         check_chunks(&format!("0\r\n{trailers}\r\n"), Ok(("", "")));
         check_chunks(&format!("0\r\n{trailers}{trailers}\r\n"), Err(BodyFault::TrailerTooLong));
     }

@@ -87,6 +87,13 @@ pub fn chunk_head(out: &mut Vec<u8>, len: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends the end of a chunked body, with lines behind it.
+pub fn last_chunk(out: &mut Vec<u8>, trailers: &Fields) {
+    out.extend_from_slice(b"0\r\n");
+    fields(out, trailers);
+    out.extend_from_slice(HEAD_END);
+}
+
 /// Whether the connection may carry another message after this one, by what its sender says.
 ///
 /// A message with both Content-Length and Transfer-Encoding ends its connection.
@@ -136,7 +143,7 @@ const HOP_BY_HOP: Seen = Seen::of(&[
 ///
 /// Host and Content-Length stay even if they are named: an attacker could unframe the message.
 /// Call it before own lines are added, or a sender could name them. Also gone: Proxy (it would
-/// become `HTTP_PROXY` in a CGI program), Trailer (trailers are dropped), Transfer-Encoding (what
+/// become `HTTP_PROXY` in a CGI program), Trailer (of one framing only), Transfer-Encoding (what
 /// is sent is framed anew) and Expect (answered here).
 pub fn remove_hop_by_hop(lines: &mut Fields) {
     if lines.has(Known::Connection) {

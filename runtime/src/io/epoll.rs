@@ -77,7 +77,12 @@ impl Source {
     }
 
     fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.readable.get() {
+        self.poll_until(self.readable.get(), cx)
+    }
+
+    /// Ready when `done`; else the task is woken by the next edge of the reading direction.
+    fn poll_until(&self, done: bool, cx: &Context<'_>) -> Poll<()> {
+        if done {
             return Poll::Ready(());
         }
         let kept = self.reader.take().filter(|waker| waker.will_wake(cx.waker()));
@@ -88,6 +93,11 @@ impl Source {
 
     async fn until_readable(&self) {
         poll_fn(|cx| self.poll_readable(cx)).await;
+    }
+
+    /// Until the peer has ended: the edge that says so comes without anybody asking.
+    async fn until_ended(&self) {
+        poll_fn(|cx| self.poll_until(self.ended.get(), cx)).await;
     }
 
     async fn until_writable(&self) {
@@ -107,20 +117,20 @@ struct Watched<F: AsFd> {
     fd: F,
     source: Rc<Source>,
     /// Whether somebody else holds the same open file, so that closing ours does not end the watch.
-    shared: bool,
+    shared: Cell<bool>,
 }
 
 impl<F: AsFd> Watched<F> {
     fn new(fd: F, shared: bool) -> Result<Self> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         let source = turns::watch(&fd, flags)?;
-        Ok(Self { fd, source, shared })
+        Ok(Self { fd, source, shared: Cell::new(shared) })
     }
 }
 
 impl<F: AsFd> Drop for Watched<F> {
     fn drop(&mut self) {
-        turns::forget(self.source.number, self.shared.then(|| self.fd.as_fd()));
+        turns::forget(self.source.number, self.shared.get().then(|| self.fd.as_fd()));
     }
 }
 
@@ -140,6 +150,16 @@ fn halves(socket: Socket) -> (Reader, Writer) {
 }
 
 impl Reader {
+    pub(super) fn release(self) -> Result<OwnedFd> {
+        let fd = self.0.fd.try_clone()?;
+        self.0.shared.set(true);
+        Ok(fd)
+    }
+
+    pub(super) async fn ended(&self) {
+        self.0.source.until_ended().await;
+    }
+
     pub(super) fn closer(&self) -> Closer {
         Closer(Rc::downgrade(&self.0))
     }

@@ -9,7 +9,10 @@
 //!   blocking.
 //! - Dropping its write half costs a shutdown(2): the halves are our own.
 
-use super::{ConnectOptions, Driver, IoKind, OnCore, Peer, Target, URING_ENTRIES, socket};
+use super::{
+    ConnectOptions, Driver, ENDED_FIRST_MS, ENDED_LOOK_MS, IoKind, OnCore, Peer, Target,
+    URING_ENTRIES, socket,
+};
 use crate::buffers::{self, Page, Pages, Piece};
 use crate::clock;
 use ::monoio::buf::{IoBuf, IoBufMut, IoVecBuf};
@@ -115,6 +118,24 @@ pub(super) struct Writer(Rc<Socket>);
 pub(super) struct Closer(Weak<Socket>);
 
 impl Reader {
+    pub(super) fn release(self) -> Result<OwnedFd> {
+        self.0.fd().try_clone_to_owned()
+    }
+
+    /// Short waits pass without a call to the kernel. Then the ring tells, unless unread bytes
+    /// make it tell nothing but them.
+    pub(super) async fn ended(&self) {
+        clock::sleep_ms(ENDED_FIRST_MS).await;
+        while !socket::has_ended(self.0.fd()) {
+            if socket::is_quiet(self.0.fd()) {
+                let _told = self.0.stream().readable(false).await;
+                clock::refresh();
+            } else {
+                clock::sleep_ms(ENDED_LOOK_MS).await;
+            }
+        }
+    }
+
     pub(super) fn closer(&self) -> Closer {
         self.0.closer()
     }

@@ -136,6 +136,10 @@ pub(super) struct Writer(Rc<End>);
 pub(super) struct Closer(Weak<End>);
 
 impl Reader {
+    pub(super) async fn ended(&self) {
+        poll_fn(|cx| self.0.from.ended(cx.waker())).await;
+    }
+
     pub(super) fn closer(&self) -> Closer {
         Closer(Rc::downgrade(&self.0))
     }

@@ -2,6 +2,7 @@
 
 use super::{ConnectOptions, Target};
 use crate::buffers::Pages;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
@@ -81,6 +82,17 @@ fn send_slices<const MAX: usize>(socket: impl AsFd, pages: &Pages) -> rustix::io
 pub(super) fn is_quiet(socket: impl AsFd) -> bool {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     matches!(rustix::net::recv(socket, &mut [0_u8; 1], flags), Err(Errno::AGAIN))
+}
+
+/// Whether the peer has ended its direction or the connection is broken, read or not.
+pub(super) fn has_ended(socket: impl AsFd) -> bool {
+    let over = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    let mut asked = [PollFd::new(&socket, over)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut asked, Some(&now)) {
+        Ok(_) => asked.iter().any(|told| told.revents().intersects(over)),
+        Err(_) => false,
+    }
 }
 
 /// Our side's address of a connected socket.

@@ -12,6 +12,8 @@ pub struct Edge {
     pub cores: Option<usize>,
     /// Most open files; `None` is the hard limit.
     pub open_files_max: Option<u64>,
+    /// Client connections for each core (`worker_connections`); `None` is `auto`.
+    pub core_connections_max: Option<u64>,
     /// Most bytes of a request body (`client_max_body_size`); `None` is no limit.
     pub body_bytes_max: Option<u64>,
     /// Bytes of a request body that plugins may read (`client_body_buffer_size`).
@@ -49,6 +51,7 @@ impl Edge {
         Self {
             cores: main("nginx_main_worker_processes").and_then(|n| usize::try_from(n).ok()),
             open_files_max: main("nginx_main_worker_rlimit_nofile"),
+            core_connections_max: main("nginx_events_worker_connections"),
             body_bytes_max: limit(size("client_max_body_size", 0)),
             body_buffer_bytes: size("client_body_buffer_size", 8192),
             head_buffers_max,
@@ -103,7 +106,11 @@ pub(super) fn faults(settings: &Settings) -> Vec<String> {
     check("keepalive_requests", &|value| whole(value).is_some(), "number");
     let pair = |value: &str| buffers(value).is_some_and(|(n, size)| n > 0 && size > 0);
     check("large_client_header_buffers", &pair, "number and a size");
-    for name in ["nginx_main_worker_processes", "nginx_main_worker_rlimit_nofile"] {
+    for name in [
+        "nginx_main_worker_processes",
+        "nginx_main_worker_rlimit_nofile",
+        "nginx_events_worker_connections",
+    ] {
         if let Some(value) = settings.text(name)
             && value != "auto"
             && whole(value).is_none_or(|n| n == 0)

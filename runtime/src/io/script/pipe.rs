@@ -65,6 +65,20 @@ impl Pipe {
         Poll::Pending
     }
 
+    /// Ready when the end or a fault has arrived, whatever lies before it.
+    pub(super) fn ended(&self, waker: &Waker) -> Poll<()> {
+        let mut state = self.0.borrow_mut();
+        let now_us = clock::now_us();
+        if state.reset || state.closed || state.end_us.is_some_and(|at_us| at_us <= now_us) {
+            return Poll::Ready(());
+        }
+        state.reader = Some(waker.clone());
+        if let Some(at_us) = state.end_us {
+            world::wake_at(at_us, waker.clone());
+        }
+        Poll::Pending
+    }
+
     pub(super) fn is_quiet(&self) -> bool {
         !self.0.borrow().arrived()
     }
