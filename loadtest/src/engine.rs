@@ -81,13 +81,23 @@ impl Engine {
     pub fn new(listen: SocketAddr, body_bytes: usize) -> io::Result<Self> {
         let poll = Poll { epoll: Rc::new(epoll::create(CreateFlags::CLOEXEC)?) };
         let upstream = Upstream::new(listen, body_bytes)?;
-        poll.add(upstream.listener(), LISTENER, EventFlags::IN)?;
+        if let Some(listener) = upstream.listener() {
+            poll.add(listener, LISTENER, EventFlags::IN)?;
+        }
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         poll.add(&timer, TIMER, EventFlags::IN)?;
         let events = Vec::with_capacity(EVENTS_MAX);
         let page = vec![0; PAGE_BYTES];
         Ok(Self { poll, timer, events, page, upstream, begun: Instant::now() })
+    }
+
+    /// Starts the upstream again after `Upstream::kill`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn revive_upstream(&mut self) -> io::Result<()> {
+        self.poll.add(self.upstream.revive()?, LISTENER, EventFlags::IN)
     }
 
     /// What clients register with.

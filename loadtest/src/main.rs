@@ -29,9 +29,11 @@ loadtest: drives any gateway with the same load
       Tollgate beside nginx in interleaved rounds; without --tollgate nginx beside itself
   loadtest prove --tollgate PROGRAM [--drivers epoll,io_uring]
                  [--only crash,outage,losses,rate,live,idle,allocations,million,
-                  million-postgres,postgres,nodes,office,adopt]
+                  million-postgres,postgres,nodes,office,slow,upstream,stuck,files,dns,
+                  soak,adopt]
                  [--connections 256] [--requests 60000] [--kills 5] [--idle 10000]
-                 [--credentials 100000] [--shorten 1] [--seed N]
+                 [--credentials 100000] [--shorten 1] [--slow 10000] [--minutes 20]
+                 [--seed N]
       experiments that pass or fail; the exit status tells
 ";
 
@@ -281,6 +283,8 @@ fn prove_options(mut line: Parser) -> Result<prove::Options, Fault> {
         idle: 10_000,
         credentials: 100_000,
         shorten: 1,
+        slow: 10_000,
+        minutes: 20.0,
         seed: u64::from(std::process::id()),
     };
     while let Some(arg) = line.next()? {
@@ -294,6 +298,8 @@ fn prove_options(mut line: Parser) -> Result<prove::Options, Fault> {
             Arg::Long("idle") => options.idle = line.value()?.parse()?,
             Arg::Long("credentials") => options.credentials = line.value()?.parse()?,
             Arg::Long("shorten") => options.shorten = line.value()?.parse()?,
+            Arg::Long("slow") => options.slow = line.value()?.parse()?,
+            Arg::Long("minutes") => options.minutes = line.value()?.parse()?,
             Arg::Long("seed") => options.seed = line.value()?.parse()?,
             other => return Err(other.unexpected().into()),
         }

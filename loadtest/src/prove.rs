@@ -8,6 +8,7 @@ mod allocations;
 mod crash;
 mod database;
 mod disk;
+mod faults;
 mod idle;
 mod live;
 mod losses;
@@ -16,6 +17,8 @@ mod nodes;
 mod office;
 mod outage;
 mod rate;
+mod slow;
+mod soak;
 
 use std::path::PathBuf;
 
@@ -49,6 +52,10 @@ pub struct Options {
     pub credentials: u64,
     /// Divides the seconds of the loss experiment.
     pub shorten: u64,
+    /// Slow clients of their experiment.
+    pub slow: usize,
+    /// Minutes of the soak.
+    pub minutes: f64,
     /// Where random moments and sizes come from.
     pub seed: u64,
 }
@@ -70,6 +77,20 @@ const EXPERIMENTS: &[Experiment] = &[
     ("postgres", "no trouble with the database costs a request or a write", database::run),
     ("nodes", "what one node writes is live on the others", nodes::run),
     ("office", "a busy Admin API does not disturb the road", office::run),
+    ("slow", "clients that send byte by byte do not hurt the others", slow::run),
+    (
+        "upstream",
+        "an upstream killed under load and back costs no idempotent request",
+        faults::upstream,
+    ),
+    ("stuck", "peers that stop reading or never speak cost nobody else anything", faults::stuck),
+    (
+        "files",
+        "without descriptors who is in goes on, and all is well a second later",
+        faults::files,
+    ),
+    ("dns", "without its name servers the gateway goes on with what it knew", faults::dns),
+    ("soak", "memory and descriptors do not grow under mixed traffic and changes", soak::run),
     ("adopt", "a large configuration changes without a pause", adopt::run),
 ];
 
@@ -109,7 +130,9 @@ pub fn run(options: &Options) -> Result<(), Fault> {
             continue;
         }
         for (name, about, carry_out) in EXPERIMENTS {
-            if options.only.is_empty() || options.only.iter().any(|only| only == name) {
+            // The soak takes as long as it is told to, so it is asked for by name.
+            let usual = options.only.is_empty() && *name != "soak";
+            if usual || options.only.iter().any(|only| only == name) {
                 println!("\n{name} on {driver}: {about} (seed {})", options.seed);
                 carry_out(options, driver, &mut findings)?;
             }

@@ -44,6 +44,25 @@ pub fn difference(ours: &[f64], theirs: &[f64]) -> Estimate {
     mean(&differences)
 }
 
+/// The slope of the straight line through points (x, y), by least squares; the interval is infinite
+/// for fewer than three. It takes the points' distances from the line for independent.
+pub fn slope(points: &[(f64, f64)]) -> Estimate {
+    let count = points.len() as f64;
+    let x_mean = points.iter().map(|(x, _)| x).sum::<f64>() / count;
+    let y_mean = points.iter().map(|(_, y)| y).sum::<f64>() / count;
+    let spread: f64 = points.iter().map(|(x, _)| (x - x_mean).powi(2)).sum();
+    let common: f64 = points.iter().map(|(x, y)| (x - x_mean) * (y - y_mean)).sum();
+    let mean = if spread > 0.0 { common / spread } else { 0.0 };
+    if points.len() < 3 {
+        return Estimate { mean, low: f64::NEG_INFINITY, high: f64::INFINITY };
+    }
+    let away = |(x, y): &(f64, f64)| (y - y_mean - mean * (x - x_mean)).powi(2);
+    let variance = points.iter().map(away).sum::<f64>() / (count - 2.0);
+    let student = STUDENT.get(points.len() - 3).copied().unwrap_or(1.96);
+    let half = student * (variance / spread).sqrt();
+    Estimate { mean, low: mean - half, high: mean + half }
+}
+
 /// The middle value; 0 if there is none.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
@@ -72,6 +91,15 @@ mod tests {
         let found = ratio(&[1.0, 4.0], &[2.0, 2.0]);
         assert!((found.mean - 1.0).abs() < 1e-9, "{found:?}");
         assert!(found.low < 0.1 && found.high > 10.0);
+    }
+
+    #[test]
+    fn a_slope_is_found_with_its_doubt() {
+        let line: Vec<(f64, f64)> =
+            (0..10).map(|x| (f64::from(x), 5.0 + 2.0 * f64::from(x))).collect();
+        check(slope(&line), 2.0, 0.0);
+        let half = 4.303 * (0.7_f64 / 2.0 / 5.0).sqrt();
+        check(slope(&[(1.0, 1.0), (2.0, 2.0), (3.0, 2.0), (4.0, 4.0)]), 0.9, half);
     }
 
     #[test]

@@ -17,7 +17,9 @@ const ANSWER_BYTES_MAX: usize = 1 << 24;
 /// The listening socket and all its connections.
 #[derive(Debug)]
 pub struct Upstream {
-    listener: TcpListener,
+    /// None while it is down.
+    listener: Option<TcpListener>,
+    addr: SocketAddr,
     served: Vec<Option<Served>>,
     free: Vec<usize>,
     answers: Answers,
@@ -53,13 +55,31 @@ impl Upstream {
     pub fn new(listen: SocketAddr, body_bytes: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
+        let (addr, listener) = (listener.local_addr()?, Some(listener));
         let answers = Answers { body_bytes, ..Answers::default() };
-        Ok(Self { listener, served: Vec::new(), free: Vec::new(), answers, requests: 0 })
+        Ok(Self { listener, addr, served: Vec::new(), free: Vec::new(), answers, requests: 0 })
     }
 
-    /// The listening socket, to be watched.
-    pub fn listener(&self) -> &TcpListener {
-        &self.listener
+    /// The listening socket, to be watched; none while it is down.
+    pub fn listener(&self) -> Option<&TcpListener> {
+        self.listener.as_ref()
+    }
+
+    /// Closes the port and every connection, as the end of its process would.
+    pub fn kill(&mut self) {
+        self.listener = None;
+        self.served.clear();
+        self.free.clear();
+    }
+
+    /// Opens the same port again; its listener has to be watched.
+    ///
+    /// # Errors
+    /// The kernel's: somebody else has taken the port.
+    pub fn revive(&mut self) -> io::Result<&TcpListener> {
+        let listener = TcpListener::bind(self.addr)?;
+        listener.set_nonblocking(true)?;
+        Ok(self.listener.insert(listener))
     }
 
     /// Where it listens.
@@ -67,7 +87,7 @@ impl Upstream {
     /// # Errors
     /// The kernel's.
     pub fn addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        Ok(self.addr)
     }
 
     /// How many connections are open.
@@ -80,7 +100,7 @@ impl Upstream {
     /// # Errors
     /// The kernel's, if a connection cannot be watched.
     pub fn accept(&mut self, poll: &Poll) -> io::Result<()> {
-        while let Ok((stream, _)) = self.listener.accept() {
+        while let Some(Ok((stream, _))) = self.listener.as_ref().map(TcpListener::accept) {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
             let index = self.free.pop().unwrap_or(self.served.len());
