@@ -74,7 +74,8 @@ impl Met {
             None => {
                 const KNOWN: [u16; 12] =
                     [400, 404, 405, 408, 411, 413, 414, 426, 500, 502, 503, 504];
-                if !KNOWN.contains(&status) && !(ask.road == Road::Calls && status == 200) {
+                let call = ask.road == Road::Calls && status == 200;
+                if !call && !KNOWN.contains(&status) {
                     self.fault(format!("a status of nobody, {status}: {ask:?}"));
                 }
                 Outcome::Gateway(status)
@@ -385,23 +386,25 @@ async fn tunnelled(ask: &Ask, met: &Met, dice: &mut Dice) -> (Option<Outcome>, u
     );
     let frames = ask.told().answer();
     let (early, late) = frames.split_at(dice.below(frames.len() + 1));
-    if !send(&mut writer, &[head.as_bytes(), early].concat(), dice).await {
-        return (None, 0);
-    }
-    let mut line = Line::new(reader);
-    let Ok(head) = line.head().await else { return (None, 0) };
-    if head.status() != 101 {
-        return (Some(Outcome::NotSwitched), 0);
-    }
-    let (late, mut other) = (late.to_vec(), dice.sibling());
+    let (early, late) = ([head.as_bytes(), early].concat(), late.to_vec());
+    let mut own = dice.sibling();
+    // Beside the reading: a tunnel that is full one way goes on when the other is read.
     io::spawn(async move {
-        clock::sleep_ms(other.below(100) as u64).await;
-        if send(&mut writer, &late, &mut other).await {
+        if !send(&mut writer, &early, &mut own).await {
+            return;
+        }
+        clock::sleep_ms(own.below(100) as u64).await;
+        if send(&mut writer, &late, &mut own).await {
             let _gone = writer.shutdown().await;
         }
         // Keeps its half until the tunnel is over.
         clock::sleep_ms(5_000).await;
     });
+    let mut line = Line::new(reader);
+    let Ok(head) = line.head().await else { return (None, 0) };
+    if head.status() != 101 {
+        return (Some(Outcome::NotSwitched), 0);
+    }
     let expected = [GREETING, &*frames].concat();
     let mut got = line.take_all();
     while expected.starts_with(&got) {

@@ -151,7 +151,7 @@ pub(crate) fn run(seed: u64) -> Result<usize, Vec<String>> {
     // Kept full before and after: what is missing then was not given back.
     drop((0..POOL_PAGES_MAX).map(|_| Page::take()).collect::<Vec<_>>());
     witness::take_reports();
-    let lived = script::run(&plan, live(seed % 4 == 0, &mut dice));
+    let lived = script::run(&plan, live(seed.is_multiple_of(4), &mut dice));
     let (own, mut faults) = lived.unwrap_or_else(|error| (0, vec![error.to_string()]));
     if pool_pages() != POOL_PAGES_MAX {
         faults.push(format!("{} pages were not given back", POOL_PAGES_MAX - pool_pages()));

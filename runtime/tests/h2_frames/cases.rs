@@ -281,11 +281,7 @@ pub(crate) fn frames() -> Vec<Case> {
             [split.clone(), frame(CONTINUATION, END_HEADERS, 3, rest)].concat(),
             ended,
         ),
-        (
-            "4.3 a ping within a head",
-            [split.clone(), frame(PING, 0, 0, b"12345678")].concat(),
-            ended,
-        ),
+        ("4.3 a ping within a head", [split, frame(PING, 0, 0, b"12345678")].concat(), ended),
         ("6.1 padding above the frame", [begun(&post()), data(PADDED, b"\x09abc")].concat(), ended),
         (
             "6.1 padding",
