@@ -333,7 +333,10 @@ impl Router {
     }
 
     fn host<'a>(&self, lookup: &Lookup<'a>, scratch: &'a mut Vec<u8>) -> Host<'a> {
-        let whole = small_letters(lookup.host, scratch);
+        let whole = match self.flavor {
+            Flavor::Expressions => small_letters(lookup.host, scratch),
+            Flavor::Compatible | Flavor::Traditional => lookup.host,
+        };
         Host::new(whole, self.flavor, lookup.local.port(), lookup.tls)
     }
 

@@ -255,7 +255,6 @@ fn asked(random: &mut Random) -> Asked {
 
 /// The name fits `a.com`, `*.com` or `a.*`.
 fn fits_name(rule: &str, name: &str) -> bool {
-    let (rule, name) = (rule.to_lowercase(), name.to_lowercase());
     match (rule.strip_prefix('*'), rule.strip_suffix('*')) {
         (Some(end), _) => name.ends_with(end),
         (_, Some(start)) => name.starts_with(start),
@@ -302,7 +301,8 @@ fn fits(route: &RouteSpec, asked: &Asked) -> bool {
         fits_name(name, host) && of_rule.is_none_or(|of_rule| of_rule == port)
     };
     let sni_fits = |rule: &String| {
-        asked.sni.is_some_and(|sni| fits_name(rule.strip_suffix('.').unwrap_or(rule), sni))
+        let rule = rule.strip_suffix('.').unwrap_or(rule).to_lowercase();
+        asked.sni.is_some_and(|sni| fits_name(&rule, &sni.to_lowercase()))
     };
     (route.methods.is_empty() || route.methods.iter().any(|method| method == asked.method))
         && (route.hosts.is_empty() || route.hosts.iter().any(host_fits))
@@ -423,12 +423,11 @@ fn traditional_host(host: &str, tls: bool) -> (String, String) {
 }
 
 fn traditional_fits(route: &RouteSpec, asked: &Asked) -> bool {
-    let asked_host = asked.host.to_lowercase();
-    let (name, with_port) = traditional_host(&asked_host, asked.tls);
+    let asked_host = asked.host;
+    let (name, with_port) = traditional_host(asked_host, asked.tls);
     let host_fits = |rule: &String| {
-        let rule = rule.to_lowercase();
         if !rule.contains('*') {
-            return rule == asked_host || rule == name;
+            return rule == asked_host || *rule == name;
         }
         let regex = rule.replace('.', r"\.").replace('*', ".+");
         let port = if rule.contains(':') { "" } else { r"(?::\d+)?" };

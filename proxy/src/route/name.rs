@@ -1,13 +1,13 @@
 //! Names of hosts and servers: how routes write them, and which requests fit.
 //!
 //! Source: Kong `kong/router/transform.lua` (hosts), and for the traditional flavour
-//! `kong/router/traditional.lua` (`split_port`, matcher of hosts). Kong compares them
-//! case-sensitively; names of hosts are not case-sensitive, so here they are compared in small
-//! letters.
+//! `kong/router/traditional.lua` (`split_port`, matcher of hosts). Kong compares hosts
+//! case-sensitively, as recorded: `Host: H.TEST` does not fit `h.test`. Server names of TLS and
+//! the hosts of expressions are compared in small letters.
 
 use super::spec::Flavor;
 
-/// A name with or without a wildcard, in small letters, and the port that must go with it.
+/// A name with or without a wildcard, and the port that must go with it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NameRule {
     pub(super) name: Name,
@@ -26,21 +26,21 @@ pub(super) enum Name {
 /// The Host of a request, taken apart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Host<'a> {
-    /// In small letters, without the port.
+    /// Without the port; in small letters where routes may be expressions.
     pub(super) name: &'a [u8],
     /// The port in the Host header, else the one that the client reached (in the traditional
     /// flavour: that of its scheme).
     pub(super) port: u32,
     /// Whether the Host header has a port.
     pub(super) named_port: bool,
-    /// The whole header in small letters.
+    /// The whole header.
     pub(super) whole: &'a [u8],
     /// In the traditional flavour brackets and odd ports keep wildcards off.
     pub(super) plain: bool,
 }
 
 impl<'a> Host<'a> {
-    /// Takes a Host header apart, which is in small letters. `local_port` is where the client came
+    /// Takes a Host header apart. `local_port` is where the client came
     /// in, `tls` whether over TLS.
     pub(super) fn new(whole: &'a [u8], flavor: Flavor, local_port: u16, tls: bool) -> Self {
         if flavor == Flavor::Traditional {
@@ -108,7 +108,8 @@ impl<'a> Split<'a> {
 impl NameRule {
     /// A host as a route writes it.
     pub(super) fn host(text: &str, flavor: Flavor) -> Self {
-        let text = text.to_ascii_lowercase();
+        let small = (flavor == Flavor::Expressions).then(|| text.to_ascii_lowercase());
+        let text = small.as_deref().unwrap_or(text);
         if flavor != Flavor::Traditional {
             let (name, port) = split_port(text.as_bytes());
             return Self { name: Name::new(name), port };
