@@ -82,7 +82,8 @@ fn measure(
     let mut times_ms = Vec::with_capacity(writes);
     for number in 0..writes {
         let writer = number % NODES;
-        let path = format!("/{}-{poll_seconds}-{number}", std::process::id());
+        // With an end of its own: no path may begin with another's.
+        let path = format!("/{}-{poll_seconds}-{number}-", std::process::id());
         admins[writer].must("POST", "/routes", &json!({"paths": [path]}))?;
         let written = Instant::now();
         for (node, proxy) in proxies.iter_mut().enumerate() {
