@@ -88,7 +88,9 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
     let words = format!("{failures} of {answers} requests failed during {changes} changes");
     findings.judge(failures == 0, &words);
     findings.note(&format!("p99 {p99_us:.0} us"));
-    findings.note(&format!("events: {}", scene::status(&mut stage.admin)?["tollgate"]["events"]));
+    // The connection to the Admin API that is as old as the run was closed for its rest.
+    let status = scene::status(&mut server.admin()?)?;
+    findings.note(&format!("events: {}", status["tollgate"]["events"]));
     judge(&looks, options.minutes, findings);
     Ok(())
 }
