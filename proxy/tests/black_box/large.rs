@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -12,9 +13,10 @@ const BYTES: usize = 1 << 20;
 
 /// The bytes of a body: any shift or gap shows.
 fn body(bytes: usize) -> Vec<u8> {
-    (0..bytes as u32)
-        .flat_map(|at| (at / 4).to_le_bytes()[at as usize % 4..][..1].to_vec())
-        .collect()
+    let words = (0..bytes.div_ceil(4) as u32).map(u32::to_le_bytes);
+    let mut body = words.flatten().collect::<Vec<u8>>();
+    body.truncate(bytes);
+    body
 }
 
 /// An upstream that declares `declared` bytes, sends `sent`, and closes if that is less.
@@ -22,15 +24,16 @@ fn upstream(declared: usize, sent: usize) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
+        let body: Arc<[u8]> = body(sent).into();
         for stream in listener.incoming() {
-            let stream = stream.unwrap();
-            thread::spawn(move || serve(&stream, declared, sent));
+            let (stream, body) = (stream.unwrap(), Arc::clone(&body));
+            thread::spawn(move || serve(&stream, declared, &body));
         }
     });
     port
 }
 
-fn serve(mut stream: &TcpStream, declared: usize, sent: usize) {
+fn serve(mut stream: &TcpStream, declared: usize, body: &[u8]) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     loop {
         let mut any = false;
@@ -40,8 +43,8 @@ fn serve(mut stream: &TcpStream, declared: usize, sent: usize) {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {declared}\r\n\r\n");
         let whole = any
             && stream.write_all(head.as_bytes()).is_ok()
-            && stream.write_all(&body(sent)).is_ok()
-            && declared == sent;
+            && stream.write_all(body).is_ok()
+            && declared == body.len();
         if !whole {
             return;
         }
