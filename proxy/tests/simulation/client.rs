@@ -388,6 +388,8 @@ async fn tunnelled(ask: &Ask, met: &Met, dice: &mut Dice) -> (Option<Outcome>, u
     let (early, late) = frames.split_at(dice.below(frames.len() + 1));
     let (early, late) = ([head.as_bytes(), early].concat(), late.to_vec());
     let mut own = dice.sibling();
+    let switched = Rc::new(Cell::new(false));
+    let told = Rc::clone(&switched);
     // Beside the reading: a tunnel that is full one way goes on when the other is read.
     io::spawn(async move {
         if !send(&mut writer, &early, &mut own).await {
@@ -395,6 +397,11 @@ async fn tunnelled(ask: &Ask, met: &Met, dice: &mut Dice) -> (Option<Outcome>, u
         }
         clock::sleep_ms(own.below(100) as u64).await;
         if send(&mut writer, &late, &mut own).await {
+            // Who ends its direction before the protocols have changed has left, as in nginx.
+            let looks = 0..500;
+            for _ in looks.take_while(|_| !told.get()) {
+                clock::sleep_ms(10).await;
+            }
             let _gone = writer.shutdown().await;
         }
         // Keeps its half until the tunnel is over.
@@ -405,6 +412,7 @@ async fn tunnelled(ask: &Ask, met: &Met, dice: &mut Dice) -> (Option<Outcome>, u
     if head.status() != 101 {
         return (Some(Outcome::NotSwitched), 0);
     }
+    switched.set(true);
     let expected = [GREETING, &*frames].concat();
     let mut got = line.take_all();
     while expected.starts_with(&got) {
