@@ -96,6 +96,18 @@ fn adopt(c: &mut Criterion) {
             });
         });
         println!("adopt/{count}: longest of {changes} turns {longest:?}, CPU {longest_cpu:?}");
+        // The same without anything to adopt, beside as much other work: what the machine does to
+        // the longest turn by itself.
+        let mut idle = Duration::ZERO;
+        for change in 0..changes {
+            put_key(&catalogue, &mut tables, &owner, count + change % 1_000);
+            drop(snapshot(0, &tables));
+            let begun = cpu();
+            black_box(view.get());
+            view.sweep();
+            idle = idle.max(cpu() - begun);
+        }
+        println!("adopt/{count}: longest of as many turns with nothing to adopt, CPU {idle:?}");
     }
     group.finish();
 }
