@@ -10,6 +10,7 @@ use crate::queue::{End, Lot, Place, Queue, Settled};
 use crate::retry;
 use crate::senders::{Job, Run};
 use crate::sink::{Outcome, Sink, Target};
+use log::Level;
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
@@ -48,6 +49,8 @@ impl Terms {
 pub struct Health {
     /// Failures since the last success.
     pub failures: u32,
+    /// Whether the destination has said that the application may not send, since the last success.
+    pub paused: bool,
     /// No batch starts before this time.
     pub not_before_ms: u64,
     /// What went wrong last, in words.
@@ -369,12 +372,14 @@ impl Lane {
                 self.health.failed += lot.count as u64;
                 let asked = retry_after_ms.unwrap_or(0).min(retry::RETRY_AFTER_MS_MAX);
                 let failures = self.health.failures + 1;
-                self.failed(now_ms + retry::delay_ms(failures, random).max(asked), &why);
+                let wait_ms = retry::delay_ms(failures, random).max(asked);
+                self.failed(now_ms + wait_ms, &why, level(failures == 1, Level::Error));
                 End::Again
             }
             Outcome::Paused { why } => {
                 self.health.failed += lot.count as u64;
-                self.failed(now_ms + retry::PAUSE_MS, &why);
+                let paused = std::mem::replace(&mut self.health.paused, true);
+                self.failed(now_ms + retry::PAUSE_MS, &why, level(!paused, Level::Warn));
                 End::Again
             }
         };
@@ -388,6 +393,7 @@ impl Lane {
             log::info!("[moesif] {} accepts events again", self.target.label());
         }
         self.health.failures = 0;
+        self.health.paused = false;
         self.health.not_before_ms = 0;
         self.health.last_success_ms = Some(now_ms);
         self.health.delivered += lot.count as u64;
@@ -397,13 +403,8 @@ impl Lane {
         );
     }
 
-    /// Said once per outage: the log of a gateway is no place to count a collector's failures.
-    fn failed(&mut self, not_before_ms: u64, why: &str) {
-        if self.health.failures == 0 {
-            log::error!("[moesif] {why} ({})", self.target.label());
-        } else {
-            log::debug!("[moesif] {why} ({})", self.target.label());
-        }
+    fn failed(&mut self, not_before_ms: u64, why: &str, level: Level) {
+        log::log!(level, "[moesif] {why} ({})", self.target.label());
         self.health.failures = self.health.failures.saturating_add(1);
         self.health.not_before_ms = not_before_ms;
         self.health.last_error = Some(why.to_owned());
@@ -454,6 +455,12 @@ impl Lane {
         }
         Ok(())
     }
+}
+
+/// How loudly a failure is told: once per outage, since the log of a gateway is no place to count a
+/// collector's failures.
+const fn level(first: bool, loud: Level) -> Level {
+    if first { loud } else { Level::Debug }
 }
 
 /// The name of a lane's file of acknowledgements.

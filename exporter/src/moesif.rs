@@ -10,6 +10,7 @@ pub mod identify;
 pub mod inflate;
 pub mod json;
 pub mod member;
+pub mod multipart;
 pub mod pattern;
 pub mod query;
 pub mod remote;

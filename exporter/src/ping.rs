@@ -126,6 +126,13 @@ fn explain(fault: &str, endpoint: &str) -> String {
              it, name its CA in lua_ssl_trusted_certificate"
         );
     }
+    let cut = ["end of file", "reset", "corrupt", "invalidcontenttype"];
+    if endpoint.starts_with("https:") && cut.iter().any(|words| lower.contains(words)) {
+        return format!(
+            "{endpoint} does not speak TLS, or lets nobody in ({fault}): should api_endpoint begin \
+             with http://?"
+        );
+    }
     if lower.contains("tls") || lower.contains("ssl") || lower.contains("handshake") {
         return format!("{endpoint} does not speak TLS as it should: {fault}");
     }
@@ -139,7 +146,10 @@ fn judge(
 ) -> Vec<Finding> {
     let status = answer.status().as_u16();
     let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
-    let clock = date.and_then(seconds_of).map(|theirs| clock(theirs, wall_us / 1_000_000));
+    let clock = match date.and_then(seconds_of) {
+        Some(theirs) => clock(theirs, wall_us / 1_000_000),
+        None => good("the answer has no date to compare the clock with".to_owned()),
+    };
     let endpoint = &application.endpoint;
     let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
     let config = body.ok().and_then(|body| serde_json::from_slice::<Value>(&body).ok());
@@ -158,6 +168,10 @@ fn judge(
         (402, _) => {
             bad(format!("{endpoint} says that the subscription is not active (status 402)"))
         }
+        (400, _) => bad(format!(
+            "{endpoint} does not understand the request (status 400): should api_endpoint begin \
+             with https://?"
+        )),
         (404, _) => bad(format!(
             "{endpoint}/v1/config does not exist (status 404): api_endpoint must end before /v1"
         )),
@@ -167,7 +181,8 @@ fn judge(
         )),
         _ => bad(format!("{endpoint} answers {status}: it is in trouble itself, try again later")),
     };
-    std::iter::once(said).chain(clock).collect()
+    // The last word is what is wrong.
+    if said.good { vec![said, clock] } else { vec![clock, said] }
 }
 
 /// Whether two clocks agree, in seconds since 1970.
@@ -259,6 +274,8 @@ mod tests {
             true,
             "0 s apart",
         );
+        check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", true, "no date");
+        check("HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n", false, "begin with https");
         check(
             "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 18:49:37 GMT\r\nContent-Length: 2\r\n\r\n{}",
             false,
@@ -288,5 +305,7 @@ mod tests {
         }
         let explained = explain("rustls: invalid peer certificate: UnknownIssuer", "https://a");
         assert!(explained.contains("lua_ssl_trusted_certificate"), "{explained}");
+        let explained = explain("io: unexpected end of file", "https://a");
+        assert!(explained.contains("begin with http://"), "{explained}");
     }
 }

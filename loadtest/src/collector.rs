@@ -84,8 +84,8 @@ pub struct Books {
     pub nameless: u64,
     /// Events that began between half an hour and two hours before they were taken.
     pub behind: u64,
-    /// When each POST of a batch was read, in whatever way it was answered then: milliseconds since
-    /// the collector began, the first [`STARTS_MAX`].
+    /// When the first byte of each batch's POST was there, in whatever way it was answered then:
+    /// milliseconds since the collector began, the first [`STARTS_MAX`].
     pub starts_ms: Vec<f64>,
     /// The last event taken.
     pub last: Value,
@@ -138,6 +138,10 @@ impl Collector {
     /// Answers batches like this from now on.
     pub fn behave(&self, manner: Manner) {
         *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = manner;
+        if manner == Manner::Gone {
+            // Whoever waits for a connection looks up.
+            drop(TcpStream::connect(self.addr));
+        }
     }
 
     /// Says this about the application from now on.
@@ -153,18 +157,18 @@ impl Collector {
     fn listen(&self, first: Option<TcpListener>, depth: Depth) {
         let mut listener = first;
         loop {
+            let gone = self.manner() == Manner::Gone;
             match &listener {
-                _ if self.manner() == Manner::Gone => listener = None,
-                None => listener = TcpListener::bind(self.addr).ok(),
+                Some(_) if gone => listener = None,
                 Some(open) => {
-                    let accepted = open.set_nonblocking(true).and_then(|()| open.accept());
-                    if let Ok((stream, _)) = accepted {
+                    if let Ok((stream, _)) = open.accept() {
                         let own = self.clone();
-                        let _ = stream.set_nonblocking(false);
                         thread::spawn(move || own.serve(stream, depth));
-                        continue;
                     }
+                    continue;
                 }
+                None if !gone => listener = TcpListener::bind(self.addr).ok(),
+                None => {}
             }
             thread::sleep(LOOK);
         }
@@ -176,6 +180,9 @@ impl Collector {
     }
 
     fn serve(&self, stream: TcpStream, depth: Depth) {
+        if self.manner() == Manner::Gone {
+            return;
+        }
         let _ = stream.set_nodelay(true);
         let mut stream = BufReader::new(stream);
         while let Ok(Some(request)) = read_request(&mut stream) {
@@ -195,7 +202,7 @@ impl Collector {
             ("GET", path) if path.ends_with("/v1/config") => ("200 OK".into(), &*says.config),
             ("GET", path) if path.ends_with("/v1/rules") => ("200 OK".into(), &*says.rules),
             ("POST", path) if path.ends_with("/v1/events/batch") => {
-                (self.batch(&request.body, depth)?, r#"{"success":true}"#)
+                (self.batch(request, depth)?, r#"{"success":true}"#)
             }
             _ => {
                 self.books().strange += 1;
@@ -213,9 +220,9 @@ impl Collector {
     }
 
     /// The status of one batch; none if it gets no answer.
-    fn batch(&self, body: &[u8], depth: Depth) -> Option<String> {
-        let manner = self.manner();
-        let start_ms = self.begun.elapsed().as_secs_f64() * 1e3;
+    fn batch(&self, request: &Request, depth: Depth) -> Option<String> {
+        let (manner, body) = (self.manner(), &request.body);
+        let start_ms = request.came.saturating_duration_since(self.begun).as_secs_f64() * 1e3;
         self.books().starts(start_ms);
         match manner {
             Manner::Takes | Manner::Late(_) | Manner::Cuts => self.books().take(body, depth),
@@ -300,12 +307,16 @@ struct Request {
     method: String,
     path: String,
     body: Vec<u8>,
+    /// When its first byte was there.
+    came: Instant,
 }
 
 /// Reads one request; `None` when the connection ended before it or within it: a sender that was
 /// killed half-way has sent no batch.
 fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
     let mut line = String::new();
+    stream.fill_buf()?;
+    let came = Instant::now();
     if stream.read_line(&mut line)? == 0 {
         return Ok(None);
     }
@@ -334,7 +345,7 @@ fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>
     } else {
         read_exactly(stream, length, &mut body)?;
     }
-    Ok(Some(Request { method, path, body: unpack(&encoding, body)? }))
+    Ok(Some(Request { method, path, body: unpack(&encoding, body)?, came }))
 }
 
 fn read_exactly(stream: &mut impl BufRead, bytes: u64, body: &mut Vec<u8>) -> io::Result<()> {

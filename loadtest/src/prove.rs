@@ -70,6 +70,7 @@ const EXPERIMENTS: &[Experiment] = &[
     ("crash", "after SIGKILLs under load every counted answer is reported once", crash::run),
     ("outage", "a collector that refuses for ten seconds costs no event", outage::run),
     ("losses", "no trouble with the collector, a signal or the disk costs an event", losses::run),
+    ("cycles", "batches start within the time of each cycle that is theirs", losses::cycles),
     ("rate", "limits are exact over cores and connections", rate::run),
     ("live", "an Admin write is live at once and disturbs nobody", live::run),
     ("idle", "what an idle connection costs in memory", idle::run),

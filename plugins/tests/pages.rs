@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says why")]
 
+#[path = "pages/words.rs"]
+mod words;
+
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -136,7 +139,7 @@ fn push_plugin(page: &mut String, spec: &Spec) {
     }
     if !schema.config.is_empty() {
         page.push_str("\n| parameter | type | default | |\n|---|---|---|---|\n");
-        push_fields(page, "", schema.config);
+        push_fields(page, name, "", schema.config);
     }
     push_example(page, spec);
 }
@@ -162,7 +165,7 @@ const fn phase_name(phase: Phase) -> &'static str {
     }
 }
 
-fn push_fields(page: &mut String, path: &str, fields: &[Field]) {
+fn push_fields(page: &mut String, plugin: &str, path: &str, fields: &[Field]) {
     for field in fields {
         let name = format!("{path}{}", field.name);
         let (kind, inner) = kind(field);
@@ -178,13 +181,17 @@ fn push_fields(page: &mut String, path: &str, fields: &[Field]) {
         if field.deprecation.is_some() {
             words.push("deprecated".to_owned());
         }
-        let about = field.about.replace('|', "\\|").replace('\n', " ");
+        let about = match field.about {
+            "" => words::words_for(plugin, &name),
+            about => about,
+        };
+        let about = about.replace('|', "\\|").replace('\n', " ");
         let note =
             if words.is_empty() { about } else { format!("**{}** {about}", words.join("; ")) };
         let preset = preset.unwrap_or_default().replace('|', "\\|");
         writeln!(page, "| `{name}` | {kind} | {preset} | {} |", note.trim()).unwrap();
         if let Some((suffix, inner)) = inner {
-            push_fields(page, &format!("{name}{suffix}."), inner);
+            push_fields(page, plugin, &format!("{name}{suffix}."), inner);
         }
     }
 }

@@ -68,6 +68,17 @@ impl Dial {
     }
 }
 
+/// Crates that only warn at `debug`, too: what they dump are requests to Moesif with their
+/// application id and all events in them.
+const SECRETIVE: &[&str] = &["ureq", "ureq_proto"];
+
+/// Whether a line of this target is shown at a level of [`LEVELS`].
+fn is_shown(level: u8, target: &str, line: Level) -> bool {
+    let root = target.split("::").next().unwrap_or_default();
+    let said = OURS.contains(&root) || (level == 0 && !SECRETIVE.contains(&root));
+    said || line <= Level::Warn
+}
+
 /// Where error lines go: the proxy's own, the Admin API's, the status listener's.
 struct Sinks {
     proxy: Option<Sink>,
@@ -84,9 +95,7 @@ struct Backend {
 
 impl log::Log for Backend {
     fn enabled(&self, about: &Metadata<'_>) -> bool {
-        let root = about.target().split("::").next().unwrap_or_default();
-        let level = self.dial.level.load(Ordering::Relaxed);
-        level == 0 || about.level() <= Level::Warn || OURS.contains(&root)
+        is_shown(self.dial.level.load(Ordering::Relaxed), about.target(), about.level())
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -250,6 +259,20 @@ mod tests {
     fn settings(pairs: &[(&str, &str)]) -> Settings {
         let env = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Settings::of(None, env).unwrap().0
+    }
+
+    #[test]
+    fn other_crates_only_warn_and_some_never_tell_more() {
+        for (level, target, line, shown) in [
+            (2, "exporter::lane", Level::Info, true),
+            (2, "h2::proto", Level::Debug, false),
+            (2, "ureq", Level::Warn, true),
+            (0, "h2::proto", Level::Trace, true),
+            (0, "ureq_proto::dump", Level::Trace, false),
+            (0, "ureq::unversioned", Level::Debug, false),
+        ] {
+            assert_eq!(is_shown(level, target, line), shown, "{target}");
+        }
     }
 
     /// Other tests of this process log as well, so only lines that are known are looked for.

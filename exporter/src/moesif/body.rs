@@ -1,10 +1,15 @@
 //! Bodies: inflated, recognised, masked, and put into the event.
 //!
+//! A mask names a key. JSON, forms and multipart forms have keys, and lose those that are masked;
+//! what says that it is one of them and cannot be read is left out. Any other body is a text
+//! without keys and is reported as it stands, as the original does, unless a masked name stands in
+//! it as a key of JSON (event streams, JSONP, a prefix before a document): then it is left out.
+//!
 //! Source: `kong-plugin-moesif` `kong/plugins/moesif/moesif_ser.lua`, its defects left behind: a
 //! gzip body is inflated whatever its checksum, other codings are inflated too, JSON keeps its
 //! bytes, and nothing leaves unmasked because it could not be read.
 
-use super::{inflate, json, query};
+use super::{inflate, json, multipart, query};
 use crate::event::BodyState;
 use crate::event::record::LineBytes;
 use base64::Engine;
@@ -33,6 +38,17 @@ impl<'a> Message<'a> {
     fn line(&self, name: &str) -> Option<&'a [u8]> {
         let hidden = self.masks.is_empty() && self.masked_lines.iter().any(|mask| mask == name);
         if hidden { None } else { self.lines.get(name.as_bytes()) }
+    }
+
+    /// The content type that speaks of this. Where keys have to be masked every line counts: nobody
+    /// knows which of two the other side believes.
+    fn kind(&self, of: &[u8]) -> Option<&'a [u8]> {
+        const NAME: &[u8] = b"content-type";
+        if self.masks.is_empty() {
+            return self.line("content-type").filter(|kind| contains(kind, of));
+        }
+        let kinds = self.lines.iter().filter(|(name, _)| name.eq_ignore_ascii_case(NAME));
+        kinds.map(|(_, kind)| kind).find(|kind| contains(kind, of))
     }
 }
 
@@ -65,9 +81,11 @@ pub fn push_body(
 
 /// Which way a body is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sort {
+enum Sort<'a> {
     Json,
     Form,
+    /// With its content type.
+    Multipart(&'a [u8]),
     Bytes,
 }
 
@@ -83,7 +101,7 @@ fn push_captured(out: &mut Vec<u8>, body: &[u8], message: &Message<'_>) -> Writt
         // A declared coding that is not there: JSON is known by its looks, as in the original.
         return match sort(body, false, message) {
             Sort::Json => push_json(out, body, message),
-            Sort::Form | Sort::Bytes => push_unread(out, body, message),
+            Sort::Form | Sort::Multipart(_) | Sort::Bytes => push_unread(out, body, message),
         };
     }
     let text = inflated.as_deref().unwrap_or(body);
@@ -92,26 +110,47 @@ fn push_captured(out: &mut Vec<u8>, body: &[u8], message: &Message<'_>) -> Writt
         Sort::Form => {
             let mut masked = Vec::with_capacity(text.len());
             query::push_form(&mut masked, text, message.masks);
-            push_bytes(out, &masked, message);
+            push_text(out, &masked, message)
+        }
+        Sort::Multipart(kind) => {
+            let mut masked = Vec::with_capacity(text.len());
+            match multipart::push_multipart(&mut masked, text, kind, message.masks) {
+                Ok(()) => push_bytes(out, &masked, message),
+                Err(multipart::NotReadable) => return push_unread(out, text, message),
+            }
             Written::Whole
         }
-        Sort::Bytes => {
-            push_bytes(out, text, message);
-            Written::Whole
-        }
+        Sort::Bytes => push_text(out, text, message),
     }
 }
 
+/// A text: it leaves, unless a masked name stands in it as a key of JSON.
+fn push_text(out: &mut Vec<u8>, text: &[u8], message: &Message<'_>) -> Written {
+    if json::names_member(text, message.masks) {
+        return push_unread(out, text, message);
+    }
+    push_bytes(out, text, message);
+    Written::Whole
+}
+
 /// JSON by its declared type; by its look after inflating (as the original does) and wherever
-/// masks are set, because a wrong content type must not let a secret through.
-fn sort(text: &[u8], inflated: bool, message: &Message<'_>) -> Sort {
-    let kind = message.line("content-type").unwrap_or_default();
-    let declared = contains(kind, b"json");
-    if (declared || inflated || !message.masks.is_empty()) && json::opens(text) {
+/// masks are set, because a wrong content type must not let a secret through. With masks it is also
+/// JSON if it says so and does not look like it, but for a scalar, which has no keys.
+fn sort<'a>(text: &[u8], inflated: bool, message: &Message<'a>) -> Sort<'a> {
+    let (declared, masked) = (message.kind(b"json").is_some(), !message.masks.is_empty());
+    if json::opens(text) && (declared || inflated || masked) {
         return Sort::Json;
     }
-    let form = contains(kind, b"x-www-form-urlencoded");
-    if form && !message.masks.is_empty() { Sort::Form } else { Sort::Bytes }
+    if !masked {
+        return Sort::Bytes;
+    }
+    if declared && !text.trim_ascii().is_empty() && json::check(text).is_err() {
+        return Sort::Json;
+    }
+    if let Some(kind) = message.kind(b"multipart/form-data") {
+        return Sort::Multipart(kind);
+    }
+    if message.kind(b"x-www-form-urlencoded").is_some() { Sort::Form } else { Sort::Bytes }
 }
 
 fn push_json(out: &mut Vec<u8>, text: &[u8], message: &Message<'_>) -> Written {
@@ -280,6 +319,38 @@ mod tests {
         check(&[JSON, plain], br#"{"k":2,"a":1}"#, &["k"], masked, false);
         let form = ("Content-Type", "application/x-www-form-urlencoded");
         check(&[form], b"k=2&a=1", &["k"], r#","body":"YT0x","transfer_encoding":"base64""#, false);
+        check(&[form], b"a={\"k\":1}", &["k"], EMPTY, true);
+        check(&[TEXT, form], b"k=2&a=1", &["k"], &base64("a=1"), false);
+        let part =
+            |name: &str| format!("--x\r\nContent-Disposition: form-data; name={name}\r\n\r\n1\r\n");
+        let multipart = ("Content-Type", "multipart/form-data; boundary=x");
+        let (body, kept) = (part("k") + &part("a") + "--x--\r\n", part("a") + "--x--\r\n");
+        check(&[multipart], body.as_bytes(), &["k"], &base64(&kept), false);
+        check(&[multipart], part("a").as_bytes(), &["k"], EMPTY, true);
+        check(&[multipart, plain], &gzip(body.as_bytes()), &["k"], &base64(&kept), false);
+    }
+
+    fn base64(body: &str) -> String {
+        format!(r#","body":"{}","transfer_encoding":"base64""#, STANDARD.encode(body))
+    }
+
+    #[test]
+    fn a_text_leaves_unless_it_has_a_masked_key() {
+        for (kind, body, left_out) in [
+            (TEXT, "k=2 and k: 3", false),
+            (TEXT, "data: {\"k\": 2}\n\n", true),
+            (TEXT, "data: {\"kk\": 2, \"a\": \"k\"}\n\n", false),
+            (("Content-Type", "application/javascript"), "f({\"\\u006b\" :2})", true),
+            (("Content-Type", "application/xml"), "<k>2</k>", false),
+            (JSON, ")]}',\n{\"a\":2}", true),
+            (JSON, "\u{feff}\"k\"", false),
+            (JSON, " \n", false),
+            (("Content-Type", "application/json; charset=utf-16"), "\0{\0\"\0k\0\"", true),
+        ] {
+            let expected = if left_out { EMPTY.to_owned() } else { base64(body) };
+            check(&[kind], body.as_bytes(), &["k"], &expected, left_out);
+            check(&[kind], body.as_bytes(), &[], &base64(body), false);
+        }
     }
 
     #[track_caller]

@@ -190,7 +190,11 @@ fn push_headers(out: &mut Vec<u8>, lines: &LineBytes<'_>, masks: &[String], pid:
             out.push(b',');
         }
         first = false;
-        push_text(out, &name.to_ascii_lowercase());
+        let start = out.len();
+        push_text(out, name);
+        if let Some(name) = out.get_mut(start..) {
+            name.make_ascii_lowercase();
+        }
         out.push(b':');
         if group.len() == 1 {
             push_text(out, value);

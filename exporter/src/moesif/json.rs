@@ -10,10 +10,14 @@ pub const DEPTH_MAX: usize = 1_024;
 /// JSON, whatever a header held.
 pub fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
-    for chunk in bytes.utf8_chunks() {
-        push_escaped(out, chunk.valid().as_bytes());
-        if !chunk.invalid().is_empty() {
-            out.extend_from_slice("\u{fffd}".as_bytes());
+    if std::str::from_utf8(bytes).is_ok() {
+        push_escaped(out, bytes);
+    } else {
+        for chunk in bytes.utf8_chunks() {
+            push_escaped(out, chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                out.extend_from_slice("\u{fffd}".as_bytes());
+            }
         }
     }
     out.push(b'"');
@@ -119,6 +123,37 @@ pub fn check(body: &[u8]) -> Result<(), NotJson> {
     }
     let (frames, muted, mut out) = (Vec::new(), Some(NOTHING_KEPT), Vec::new());
     Scan { text, at: 0, masks: &[], frames, muted, removed: false, out: &mut out }.document()
+}
+
+/// Whether `text`, which is no JSON document, has one of `names` in it as JSON writes a key: in
+/// quotes, with a colon behind. Escapes in it are undone. One pass; the text is not checked.
+pub fn names_member(text: &[u8], names: &[String]) -> bool {
+    let longest = names.iter().map(String::len).max().unwrap_or(0);
+    let mut rest = text;
+    while longest > 0
+        && let Some(quote) = rest.iter().position(|byte| *byte == b'"')
+    {
+        rest = rest.get(quote + 1..).unwrap_or_default();
+        // An escape takes up to six bytes for one.
+        let near = rest.get(..(longest * 6 + 1).min(rest.len())).unwrap_or_default();
+        let Some(end) = near.iter().position(|byte| *byte == b'"') else { continue };
+        let (key, behind) = (rest.get(..end), rest.get(end + 1..).unwrap_or_default());
+        let behind = behind.iter().find(|byte| !byte.is_ascii_whitespace());
+        if behind == Some(&b':') && key.is_some_and(|key| is_named(key, names)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether a key, as it stands between its quotes, is one of `names`.
+fn is_named(key: &[u8], names: &[String]) -> bool {
+    if !key.contains(&b'\\') {
+        return names.iter().any(|name| name.as_bytes() == key);
+    }
+    let quoted = [b"\"", key, b"\""].concat();
+    let key: String = serde_json::from_slice(&quoted).unwrap_or_default();
+    names.contains(&key)
 }
 
 /// A depth that is never reached: the scan only checks.
@@ -262,11 +297,7 @@ impl Scan<'_> {
         }
         let quoted = self.text.get(start..end).unwrap_or_default();
         let plain = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
-        if !plain.contains(&b'\\') {
-            return self.masks.iter().any(|mask| mask.as_bytes() == plain);
-        }
-        let key: String = serde_json::from_slice(quoted).unwrap_or_default();
-        self.masks.contains(&key)
+        is_named(plain, self.masks)
     }
 
     fn comma(&mut self) {

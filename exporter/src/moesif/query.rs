@@ -30,13 +30,13 @@ pub fn push_target(out: &mut Vec<u8>, target: &[u8], masks: &[String]) {
     }
 }
 
-/// Appends a form body without the arguments in `masks`.
+/// Appends a form body without the arguments in `masks`, see [`is_form_masked`].
 pub fn push_form(out: &mut Vec<u8>, form: &[u8], masks: &[String]) {
     let mut kept = false;
     for argument in form.split(|byte| *byte == b'&') {
         let equals = argument.iter().position(|byte| *byte == b'=').unwrap_or(argument.len());
         let (name, _value) = argument.split_at(equals);
-        if is_masked(name, masks) {
+        if is_form_masked(name, masks) {
             continue;
         }
         if kept {
@@ -45,6 +45,19 @@ pub fn push_form(out: &mut Vec<u8>, form: &[u8], masks: &[String]) {
         kept = true;
         out.extend_from_slice(argument);
     }
+}
+
+/// Whether a form's field must go: one of a masked name, or one whose name has it as a part, since
+/// `user[pin]` and `user.pin` are how forms write a key in depth.
+pub(super) fn is_form_masked(name: &[u8], masks: &[String]) -> bool {
+    let plain = |name: &[u8]| masks.iter().any(|mask| mask.as_bytes() == name);
+    if plain(name) {
+        return true;
+    }
+    let coded = name.iter().any(|byte| matches!(byte, b'%' | b'+'));
+    let decoded = if coded { decoded(name) } else { Vec::new() };
+    let name = if coded { &decoded } else { name };
+    name.split(|byte| matches!(byte, b'[' | b']' | b'.')).any(plain)
 }
 
 fn is_masked(name: &[u8], masks: &[String]) -> bool {
@@ -104,5 +117,10 @@ mod tests {
         let mut out = Vec::new();
         push_form(&mut out, b"password=s3&a=1&p%61ssword=x&b=&password", &["password".to_owned()]);
         assert_eq!(out, b"a=1&b=");
+        let form =
+            b"user%5Bpassword%5D=s3&u[password][0]=s&u.password=s&passwords[a]=1&[password=s";
+        out.clear();
+        push_form(&mut out, form, &["password".to_owned()]);
+        assert_eq!(out, b"passwords[a]=1");
     }
 }
