@@ -15,6 +15,7 @@ mod exchange;
 pub mod identity;
 pub mod json;
 mod kit;
+pub mod lines;
 pub mod logging;
 pub mod lua;
 pub mod media;

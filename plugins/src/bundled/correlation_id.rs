@@ -10,7 +10,7 @@ use runtime::clock;
 use store::schema::{Field, PluginSchema, Preset, boolean, text};
 use uuid::{Builder, Uuid};
 
-use crate::pdk::{Config, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step};
+use crate::pdk::{Config, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step, lines};
 
 /// The plugin.
 pub static PLUGIN: Spec = Spec {
@@ -80,7 +80,7 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
 impl Plugin for CorrelationId {
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Step<'a> {
         let Some(name) = &self.header_name else { return Step::NEXT };
-        let id = match exchange.request.fields.get(name).filter(|id| !id.is_empty()) {
+        let id = match sent(exchange, name) {
             Some(id) => id.to_vec(),
             None => {
                 let id = self.generator.id(exchange).into_bytes();
@@ -102,11 +102,16 @@ impl Plugin for CorrelationId {
             return;
         };
         let noted = exchange.notes.take::<Echoed>().map(|Echoed(id)| id);
-        let sent = || exchange.request.fields.get(name).map(<[u8]>::to_vec);
-        let id = noted.or_else(sent).filter(|id| !id.is_empty());
+        let id = noted.or_else(|| sent(exchange, name).map(<[u8]>::to_vec));
         let id = id.unwrap_or_else(|| self.generator.id(exchange).into_bytes());
         exchange.response.fields.set(name, id);
     }
+}
+
+/// The id that the request came with, or was given.
+fn sent<'a>(exchange: &'a Exchange, name: &str) -> Option<&'a [u8]> {
+    let fields = &exchange.request.fields;
+    fields.get(&lines::spelled(fields, name)).filter(|id| !id.is_empty())
 }
 
 impl Generator {

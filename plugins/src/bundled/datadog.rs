@@ -1,29 +1,34 @@
 //! datadog: counts and times each exchange at a Datadog agent, with tags.
 //!
 //! Source: Kong `kong/plugins/datadog/{schema,handler}.lua`; recorded datagrams. Without a host of
-//! its own a row takes `KONG_DATADOG_AGENT_HOST`.
+//! its own a row takes `KONG_DATADOG_AGENT_HOST`, without a port `KONG_DATADOG_AGENT_PORT`.
 
 mod schema;
 
 use exporter::logs::{Datadog, Form, LogDestination, LogSettings, Metric, UdpPlan, Way};
 use store::value::Value;
 
-use crate::pdk::logging::{Wanted, logging, port, queue_terms};
+use crate::pdk::logging::{Wanted, logging, queue_terms};
 use crate::pdk::{Config, Fault, Phase, Prepared, Spec};
 
 /// The plugin.
 pub static PLUGIN: Spec =
     Spec { schema: schema::SCHEMA, phases: &[Phase::Log], entities: &[], endpoints: &[], prepare };
 
-/// Names the agent's host for rows that name none.
+/// Name the agent's host and port for rows that name none.
 const HOST: &str = "KONG_DATADOG_AGENT_HOST";
+const PORT: &str = "KONG_DATADOG_AGENT_PORT";
+/// Where agents listen.
+const USUAL_PORT: u16 = 8_125;
 
 fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
     let text = |field| config.text(field).unwrap_or_default().to_owned();
     let host = config.text("host").map(str::to_owned);
     let host = host.or_else(|| std::env::var(HOST).ok()).unwrap_or_else(|| "localhost".to_owned());
+    let port = config.integer("port").and_then(|port| port.try_into().ok());
+    let port = port.or_else(|| std::env::var(PORT).ok()?.parse().ok()).unwrap_or(USUAL_PORT);
     // Every line is a datagram, as recorded.
-    let way = Way::Udp(UdpPlan { host, port: port(config), lines_bytes_max: Some(0) });
+    let way = Way::Udp(UdpPlan { host, port, lines_bytes_max: Some(0) });
     let datadog = Datadog {
         prefix: text("prefix"),
         service_tag: text("service_name_tag"),

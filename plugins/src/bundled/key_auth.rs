@@ -10,7 +10,7 @@ use store::schema::{Entity, Field, PluginSchema, Preset, array, boolean, foreign
 
 use crate::pdk::{
     Answer, BodyState, Config, Credential, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step,
-    identity, parameters, query,
+    identity, lines, parameters, query,
 };
 
 /// The plugin.
@@ -207,7 +207,8 @@ impl KeyAuth {
         if !self.in_header {
             return Found::Nothing;
         }
-        one(exchange.request.fields.all(name).map(Cow::Borrowed))
+        let fields = &exchange.request.fields;
+        one(fields.all(&lines::spelled(fields, name)).map(Cow::Borrowed))
     }
 
     fn authenticate(&self, exchange: &mut Exchange, key: &str) -> bool {
@@ -228,7 +229,8 @@ impl KeyAuth {
 
     /// Takes the key out of what goes upstream.
     fn hide(&self, exchange: &mut Exchange, name: &str) {
-        exchange.request.fields.remove(name);
+        let line = lines::spelled(&exchange.request.fields, name);
+        exchange.request.fields.remove(&line);
         if let Some(rest) = query::without(&exchange.onward.query, name) {
             exchange.onward.query = rest;
         }
@@ -324,6 +326,18 @@ mod tests {
         check(hide.clone(), "/r?apikey=k1", &[], Ok(("bob", "/r?")));
         check(hide.clone(), "/r?a=1&apikey=k1&b=2", &[], Ok(("bob", "/r?a=1&b=2")));
         check(hide, "/r?a=%7E", &[("apikey", "k1")], Ok(("bob", "/r?a=%7E")));
+    }
+
+    #[test]
+    fn a_name_with_an_underscore_names_a_line_with_a_hyphen() {
+        let config = serde_json::json!({"key_names": ["api_key"], "hide_credentials": true});
+        check(config.clone(), "/r", &[("Api-Key", "k1")], Ok(("bob", "/r")));
+        check(config.clone(), "/r", &[("api_key", "k1")], Ok(("bob", "/r")));
+        check(config.clone(), "/r?api-key=k1", &[], Err("No API key found in request"));
+        let script = script(config);
+        let mut exchange = script.get("/r", &[("Api-Key", "k1")]);
+        assert!(answered(script.plugin().access(&mut exchange)).is_none());
+        assert!(!exchange.request.fields.contains("api-key"), "it is hidden");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::pdk::{
     Answer, BodyState, Config, Credential, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step,
-    identity, query,
+    identity, lines, query,
 };
 use answer::wrong;
 use parameters::Parameters;
@@ -160,7 +160,7 @@ impl Settings {
             && parameters::may_have_body(exchange)
             && (place != Place::Resource
                 || !identity::is_settled(exchange, self.anonymous.as_deref())
-                    && !exchange.request.fields.contains(&self.auth_header_name))
+                    && self.line(exchange).is_none())
     }
 
     fn wrong_method(&self, exchange: &Exchange, place: Place) -> Step<'static> {
@@ -224,13 +224,19 @@ impl Settings {
         accept(exchange, &row).ok_or_else(refused)
     }
 
+    /// The line that a token or a client's name and secret come in.
+    fn line<'a>(&self, exchange: &'a Exchange) -> Option<&'a [u8]> {
+        let fields = &exchange.request.fields;
+        fields.get(&lines::spelled(fields, &self.auth_header_name))
+    }
+
     /// The token of a request; takes it out of what goes upstream where that is asked for.
     fn token(&self, exchange: &mut Exchange) -> Option<String> {
-        let name = &self.auth_header_name;
-        if let Some(line) = exchange.request.fields.get(name) {
+        if let Some(line) = self.line(exchange) {
             let line = String::from_utf8_lossy(line).into_owned();
             if self.hide_credentials {
-                exchange.request.fields.remove(name);
+                let name = lines::spelled(&exchange.request.fields, &self.auth_header_name);
+                exchange.request.fields.remove(&name);
             }
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             return match words.as_slice() {

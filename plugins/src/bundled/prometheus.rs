@@ -56,17 +56,18 @@ struct Switches {
 
 impl Plugin for Switches {
     fn log(&self, exchange: &mut Exchange) {
-        let Some(service) = exchange.scope.service.as_deref() else { return };
+        // What has no route is not counted; a route may do without a service.
+        let Some(route) = exchange.scope.route.as_deref() else { return };
+        let service = exchange.scope.service.as_deref().map_or("", name_or_host);
         let kit = Rc::clone(&exchange.kit);
         let mut id = Uuid::encode_buffer();
-        let route = exchange.scope.route.as_deref();
-        let route = route.map_or("", |row| match row.text("name") {
+        let route = match route.text("name") {
             Some(name) => name,
-            None => row.id().hyphenated().encode_lower(&mut id),
-        });
+            None => route.id().hyphenated().encode_lower(&mut id),
+        };
         let consumer = exchange.consumer.as_deref().filter(|_| self.per_consumer);
         let consumer = consumer.and_then(|row| row.text("username")).unwrap_or("");
-        let labels = Labels { service: name_or_host(service), route, consumer };
+        let labels = Labels { service, route, consumer };
         let from_service = exchange.origin == Origin::Upstream;
         if self.statuses {
             kit.counters.count(exchange.response.status, from_service, labels);
@@ -106,23 +107,30 @@ mod tests {
             (json!({"status_code_metrics": true}), 1),
             (json!({"bandwidth_metrics": true, "latency_metrics": true}), 2),
         ] {
-            let script =
-                Script::new(&PLUGIN, config).row("services", json!({"name": "s", "host": "h"}));
+            let script = Script::new(&PLUGIN, config)
+                .row("services", json!({"name": "s", "host": "h"}))
+                .row("routes", json!({"name": "r", "paths": ["/"]}));
             let mut exchange = script.get("/", &[]);
             exchange.response.status = 200;
             let plugin = script.plugin();
             plugin.log(&mut exchange);
-            assert_eq!(script.meters().series().count(), 0, "nothing without a service");
+            assert_eq!(script.meters().series().count(), 0, "nothing without a route");
             let service = exchange.tables().all("services").next().cloned();
-            exchange.scope = Rc::new(Scope { route: None, service });
+            let route = exchange.tables().all("routes").next().cloned();
+            exchange.scope = Rc::new(Scope { route: route.clone(), service });
             plugin.log(&mut exchange);
             assert_eq!(script.meters().series().count(), meters);
             for series in script.meters().series() {
-                assert_eq!(series.labels(), Labels { service: "s", route: "", consumer: "" });
+                assert_eq!(series.labels(), Labels { service: "s", route: "r", consumer: "" });
                 if let Meter::Requests { status, from_service } = series.meter() {
                     assert_eq!((status, from_service, series.read()), (200, false, vec![1]));
                 }
             }
+            exchange.scope = Rc::new(Scope { route, service: None });
+            plugin.log(&mut exchange);
+            let unserved = |labels: Labels<'_>| labels.service.is_empty() && labels.route == "r";
+            let counted = script.meters().series().filter(|series| unserved(series.labels()));
+            assert_eq!(counted.count(), meters, "a route without a service");
         }
     }
 }

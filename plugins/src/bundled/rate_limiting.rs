@@ -19,11 +19,14 @@ use std::net::IpAddr;
 
 use runtime::tally::{Slot, Tally};
 use smallvec::SmallVec;
+use store::check::uri;
 use uuid::Uuid;
 
 use crate::pdk::counters::{Shared, Window};
 use crate::pdk::window::{PERIODS, Period};
-use crate::pdk::{Answer, Config, Exchange, Fault, Outcome, Phase, Plugin, Prepared, Spec, Step};
+use crate::pdk::{
+    Answer, Config, Exchange, Fault, Outcome, Phase, Plugin, Prepared, Spec, Step, lines,
+};
 
 /// The plugin.
 pub static PLUGIN: Spec = Spec {
@@ -140,6 +143,13 @@ impl Plugin for RateLimiting {
     }
 }
 
+/// Whether a request is for a path, however it is written.
+fn is_at(exchange: &Exchange, path: &str) -> bool {
+    let raw = std::str::from_utf8(exchange.raw_path()).unwrap_or_default();
+    let plain = !raw.contains(['%', '.']) && !raw.contains("//");
+    if plain { raw == path } else { uri::normalize(raw) == path }
+}
+
 /// Whose count it is, without an allocation where that is possible.
 enum Who<'a> {
     Id(Uuid),
@@ -208,7 +218,7 @@ impl RateLimiting {
         }))
     }
 
-    fn identifier<'a>(&self, exchange: &'a Exchange) -> Who<'a> {
+    fn identifier<'a>(&'a self, exchange: &'a Exchange) -> Who<'a> {
         let credential = || {
             let id = exchange.credential.as_ref().map(|credential| credential.id.as_bytes());
             id.map(Who::Text)
@@ -221,10 +231,11 @@ impl RateLimiting {
             By::Credential => credential(),
             By::Ip => None,
             By::Service => exchange.service_id().map(Who::Id),
-            By::Header(name) => exchange.request.fields.get(name).map(Who::Text),
-            By::Path(path) => {
-                (exchange.raw_path() == path.as_bytes()).then(|| Who::Text(exchange.raw_path()))
+            By::Header(name) => {
+                let fields = &exchange.request.fields;
+                fields.get(&lines::spelled(fields, name)).map(Who::Text)
             }
+            By::Path(path) => is_at(exchange, path).then_some(Who::Text(path.as_bytes())),
         };
         found.unwrap_or_else(|| {
             Who::Ip(match exchange.client.ip {
@@ -334,6 +345,22 @@ mod tests {
         assert_eq!(passed(serde_json::json!({"minute": 5}), 20), 5);
         assert_eq!(passed(serde_json::json!({"minute": 3, "hour": 5}), 20), 3);
         assert_eq!(passed(serde_json::json!({"minute": 1.5}), 20), 2);
+    }
+
+    #[test]
+    fn a_path_is_one_however_it_is_written() {
+        let config = serde_json::json!({"minute": 2, "limit_by": "path", "path": "/a/b"});
+        let script = Script::new(&PLUGIN, config);
+        let plugin = script.plugin();
+        let passed = |target: &str, from: u8| {
+            let mut exchange = script.get(target, &[]);
+            exchange.times.started_wall_us = NOON_S as u64 * 1_000_000;
+            exchange.client.ip = std::net::Ipv4Addr::new(10, 0, 0, from).into();
+            answered(plugin.access(&mut exchange)).is_none()
+        };
+        assert!(passed("/a/b", 1) && passed("/%61/b?x", 2), "two of one path, from anywhere");
+        assert!(!passed("/a/./b", 3) && !passed("/a//b", 4) && !passed("/a/b", 5));
+        assert!(passed("/a/c", 3) && passed("/a/b/", 4), "other paths count by address");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use store::value::Value;
 
 use crate::pdk::{
     Answer, AnswerBody, BodyState, Config, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step,
-    query,
+    lines, query,
 };
 use echo::{ECHO_BODY_BYTES_MAX, Echo};
 
@@ -114,7 +114,7 @@ struct RequestTermination {
 impl Plugin for RequestTermination {
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Step<'a> {
         if let Some(trigger) = &self.trigger
-            && !exchange.request.fields.contains(trigger)
+            && !exchange.request.fields.contains(&lines::spelled(&exchange.request.fields, trigger))
             && exchange.query().is_none_or(|q| query::values(q, trigger).next().is_none())
         {
             return Step::NEXT;

@@ -151,7 +151,8 @@ impl RequestTransformer {
     }
 }
 
-/// Puts another path in place of the one that goes upstream.
+/// Puts another path in place of the one that goes upstream. As in Kong it may have a query of its
+/// own, before that of the request.
 fn replace_path(exchange: &mut Exchange, path: &[u8]) -> Result<(), Answer> {
     if path.first() != Some(&b'/') {
         log::error!("request-transformer: replace.uri gave a path that begins with no slash");
@@ -160,7 +161,7 @@ fn replace_path(exchange: &mut Exchange, path: &[u8]) -> Result<(), Answer> {
     let onward = &mut exchange.onward.path;
     onward.clear();
     for byte in path {
-        if byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(byte) {
+        if byte.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(byte) {
             onward.push(*byte);
         } else {
             onward.extend_from_slice(format!("%{byte:02X}").as_bytes());

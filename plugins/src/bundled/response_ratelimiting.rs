@@ -148,8 +148,8 @@ impl Plugin for ResponseRatelimiting {
 
     fn header_filter(&self, exchange: &mut Exchange) {
         let Some(identified) = exchange.notes.take::<Identified>() else { return };
-        let reported = exchange.response.fields.get(&self.header_name);
-        let reported = String::from_utf8_lossy(reported.unwrap_or_default()).into_owned();
+        let lines = exchange.response.fields.all(&self.header_name);
+        let reported = lines.map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
         exchange.response.fields.remove(&self.header_name);
         let mut stop = false;
         for (at, (counted, limit)) in self.limits().enumerate() {
@@ -444,6 +444,21 @@ mod tests {
         ] {
             assert_eq!(amount(reported, "v"), expected, "{reported}");
         }
+    }
+
+    #[test]
+    fn several_lines_of_the_upstream_are_one_report() {
+        let script = Script::new(&PLUGIN, json!({"limits": {"v": {"day": 9}, "w": {"day": 9}}}));
+        let mut exchange = script.get("/", &[]);
+        let plugin = script.plugin();
+        assert!(answered(plugin.access(&mut exchange)).is_none());
+        for reported in ["v=2", "w=3"] {
+            exchange.response.fields.add("X-Kong-Limit", reported);
+        }
+        plugin.header_filter(&mut exchange);
+        let left = |name| exchange.response.fields.get(name).map(<[u8]>::to_vec);
+        assert_eq!(left("X-RateLimit-Remaining-v-day").as_deref(), Some(&b"7"[..]));
+        assert_eq!(left("X-RateLimit-Remaining-w-day").as_deref(), Some(&b"6"[..]));
     }
 
     #[test]

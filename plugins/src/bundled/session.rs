@@ -5,8 +5,7 @@
 //!   header_filter  somebody was let in by another plugin ─► new session ─► Set-Cookie
 //! ```
 //! Source: Kong `kong/plugins/session/{schema,daos,access,header_filter,session}.lua`,
-//! lua-resty-session 4; recorded in `recorded/plugins/session.jsonl`. Not as in Kong: data that is
-//! larger than a cookie may be is not kept (Kong spreads it over several), and is not compressed.
+//! lua-resty-session 4; recorded in `recorded/plugins/session.jsonl`.
 
 mod cookie;
 mod memory;
@@ -14,15 +13,18 @@ mod schema;
 mod settings;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use runtime::clock;
 use store::schema::{Entity, integer, text, typical};
 
 use crate::pdk::{
     Answer, AnswerBody, BodyState, Config, Credential, Exchange, Fault, Outcome, Phase, Plugin,
-    Prepared, Spec, Step, identity, query,
+    Prepared, Spec, Step, credentials, identity, query,
 };
+use cookie::HEADER_CHARS;
 use memory::{Memory, Session};
 use settings::{Jar, Settings};
 
@@ -62,13 +64,16 @@ const TOUCH_S: i64 = 60;
 const YOUNG_S: i64 = 10;
 /// Keys for cookies that live long, made ahead in the office.
 const STOCK_MAX: usize = 4;
+/// Cookies that an instance remembers as opened. When there are more, all are forgotten.
+const OPENED_MAX: usize = 512;
 
 const GROUPS: &str = "X-Authenticated-Groups";
 
 fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
     let settings = Arc::new(Settings::of(config));
     Ok(Prepared::new(move || {
-        Box::new(Sessions { settings: Arc::clone(&settings), stock: RefCell::default() })
+        let settings = Arc::clone(&settings);
+        Box::new(Sessions { settings, stock: RefCell::default(), opened: RefCell::default() })
     }))
 }
 
@@ -76,6 +81,9 @@ struct Sessions {
     settings: Arc<Settings>,
     /// Ids and keys for the next cookies that live long.
     stock: RefCell<Vec<(cookie::Id, cookie::DataKey)>>,
+    /// What cookies with their data in them hold: a browser sends the same one with each request,
+    /// and deriving its keys costs more than the rest of the request.
+    opened: RefCell<HashMap<Box<[u8]>, Session, RandomState>>,
 }
 
 /// What the access phase leaves for the header_filter phase.
@@ -96,6 +104,9 @@ impl Plugin for Sessions {
             return Step::Body { bytes_max: BODY_BYTES_MAX };
         }
         let now_s = now_s(exchange);
+        if let Some(session) = self.known(exchange, now_s) {
+            return Step::Done(self.enter(exchange, session));
+        }
         let header = settings.header(exchange, &settings.session, now_s);
         let found = header.as_ref().map(|header| settings.payload(exchange, header));
         let session = match (&header, found) {
@@ -109,7 +120,10 @@ impl Plugin for Sessions {
             Some(session) if settings.is_stored && settings.wants_out(exchange) => {
                 Step::Wait(Box::pin(self.leave_slowly(exchange, session)))
             }
-            Some(session) => Step::Done(self.enter(exchange, session)),
+            Some(session) => {
+                self.note_opened(exchange, &session);
+                Step::Done(self.enter(exchange, session))
+            }
             None if settings.remember => Step::Wait(Box::pin(self.remember(exchange))),
             None => Step::NEXT,
         }
@@ -128,19 +142,43 @@ impl Plugin for Sessions {
 }
 
 impl Sessions {
+    /// The session of a cookie that was opened before, if its time is not up.
+    fn known(&self, exchange: &Exchange, now_s: i64) -> Option<Session> {
+        let jar = &self.settings.session;
+        let opened = self.opened.borrow();
+        let session = opened.get(credentials::cookie(&exchange.request.fields, &jar.name)?)?;
+        self.settings.holds(&session.header, jar, now_s).then(|| session.clone())
+    }
+
+    /// Remembers the session of a cookie that has its data in it.
+    fn note_opened(&self, exchange: &Exchange, session: &Session) {
+        let settings = &*self.settings;
+        let cookie = credentials::cookie(&exchange.request.fields, &settings.session.name);
+        // A session of several cookies is opened each time.
+        let size = session.header.size;
+        let whole = |cookie: &&[u8]| !settings.is_stored && cookie.len() == HEADER_CHARS + size;
+        if let Some(cookie) = cookie.filter(whole) {
+            let mut opened = self.opened.borrow_mut();
+            if opened.len() >= OPENED_MAX {
+                opened.clear();
+            }
+            opened.insert(cookie.into(), session.clone());
+        }
+    }
+
     /// What a session does to a request.
     fn enter(&self, exchange: &mut Exchange, session: Session) -> Outcome {
         let settings = &*self.settings;
         let mut note = Note::default();
         if settings.wants_out(exchange) {
-            self.log_out(exchange, &mut note);
+            self.log_out(exchange, &session, &mut note);
             exchange.notes.put(note);
             return logged_out();
         }
         let consumer = session.memory.consumer.parse().ok();
         let consumer = consumer.and_then(|id| exchange.tables().get("consumers", id)).cloned();
         if consumer.is_none() {
-            self.log_out(exchange, &mut note);
+            self.log_out(exchange, &session, &mut note);
             self.forget_row(exchange, &session);
             exchange.notes.put(note);
             return Outcome::Next;
@@ -194,17 +232,19 @@ impl Sessions {
             log::warn!("session: a session could not be ended: {why}");
         }
         let mut note = Note::default();
-        self.log_out(exchange, &mut note);
+        self.log_out(exchange, &session, &mut note);
         exchange.notes.put(note);
         logged_out()
     }
 
-    fn log_out(&self, exchange: &Exchange, note: &mut Note) {
+    fn log_out(&self, exchange: &Exchange, session: &Session, note: &mut Note) {
         let settings = &*self.settings;
-        note.put(&settings.session, settings.gone(&settings.session));
+        note.put(settings.gone(&settings.session, session.header.size, 1));
         let long = &settings.remembered;
-        if settings.remember && settings.header(exchange, long, now_s(exchange)).is_some() {
-            note.put(long, settings.gone(long));
+        if settings.remember
+            && let Some(header) = settings.header(exchange, long, now_s(exchange))
+        {
+            note.put(settings.gone(long, header.size, 1));
         }
     }
 
@@ -220,7 +260,8 @@ impl Sessions {
         if settings.idling_s > 0 && age_s - session.header.idled_s > TOUCH_S {
             let touched = session.header.touched(age_s, &settings.keys);
             if let Some(header) = touched {
-                note.put(jar, settings.line(jar, &header, &session.payload));
+                let lines = settings.lines(jar, &header, &session.payload);
+                note.put(lines.into_iter().take(1));
                 return Session { header, ..session };
             }
         }
@@ -278,10 +319,14 @@ impl Sessions {
         };
         let (header, payload) = cookie::sealed(&plan, &key, &settings.keys)?;
         if !settings.fits(jar, &payload) {
-            log::warn!("session: {} bytes are too many for a cookie", payload.len());
+            log::warn!("session: {} bytes are too many for cookies", payload.len());
             return None;
         }
-        note.put(jar, settings.line(jar, &header, &payload));
+        let lines = settings.lines(jar, &header, &payload);
+        if let Some(before) = before {
+            note.put(settings.gone(jar, before.header.size, lines.len() + 1));
+        }
+        note.put(lines);
         if settings.is_stored {
             let old = before.map(|session| session.header.key());
             let row = settings.row(jar, &header, &payload, now_s);
@@ -335,10 +380,12 @@ impl Sessions {
 }
 
 impl Note {
-    /// A line for the client, in place of one for the same cookie.
-    fn put(&mut self, jar: &Jar, line: String) {
-        self.cookies.retain(|(name, _)| *name != jar.name);
-        self.cookies.push((jar.name.clone(), line));
+    /// Lines for the client, in place of those for the same cookies.
+    fn put(&mut self, lines: impl IntoIterator<Item = (String, String)>) {
+        for (name, line) in lines {
+            self.cookies.retain(|(other, _)| *other != name);
+            self.cookies.push((name, line));
+        }
     }
 }
 

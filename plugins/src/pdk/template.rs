@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use runtime::http::head::Fields;
 use smallvec::SmallVec;
 
-use super::{Captures, lua, query};
+use super::{Captures, lines, lua, query};
 
 /// A compiled text.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,11 +231,7 @@ fn place(number: f64) -> Option<usize> {
 /// A header's values. The name may have `_` for `-`.
 fn header<'a>(fields: &'a Fields, name: &[u8]) -> Value<'a> {
     let Ok(name) = std::str::from_utf8(name) else { return Value::Nil };
-    let named = |name: &str| Value::of_all(fields.all(name).map(Cow::Borrowed));
-    match named(name) {
-        Value::Nil if name.contains('_') => named(&name.replace('_', "-")),
-        found => found,
-    }
+    Value::of_all(fields.all(&lines::spelled(fields, name)).map(Cow::Borrowed))
 }
 
 /// An argument's values; one without `=` is true.

@@ -5,6 +5,8 @@ use crate::pdk::script::{Script, answered};
 use aws_lc_rs::hmac;
 
 const BOB: &str = "00000000-0000-4000-8000-000000000001";
+const ANY: &str = "00000000-0000-4000-8000-000000000002";
+const OTHER: &str = "00000000-0000-4000-8000-000000000003";
 const NOW_S: u64 = 1_795_302_000;
 
 fn script(config: &Json, secret: &Json) -> Script {
@@ -101,6 +103,41 @@ fn claims_are_checked_when_asked_for() {
     check(&short, &hs256(&json!({"iss": "i", "exp": now + 60})), Ok("bob"));
     let long = hs256(&json!({"iss": "i", "exp": now + 61}));
     check(&short, &long, Err(json!({"exp": "exceeds maximum allowed expiration"})));
+}
+
+#[test]
+fn a_number_that_no_float_holds_is_before_or_after_all_others() {
+    let exp = json!({"claims_to_verify": ["exp"]});
+    let claims = |exp: &str| serde_json::from_str(&format!("{{\"iss\":\"i\",\"exp\":{exp}}}"));
+    check(&exp, &hs256(&claims("1e999").unwrap()), Ok("bob"));
+    let ended = json!({"exp": "token expired"});
+    check(&exp, &hs256(&claims("-1e999").unwrap()), Err(ended));
+}
+
+#[test]
+fn a_verified_token_is_known_until_its_time_is_up_or_its_credential_changes() {
+    let config = json!({"claims_to_verify": ["exp"]});
+    let bearer = format!("Bearer {}", hs256(&json!({"iss": "i", "exp": NOW_S + 60})));
+    let row = json!({"id": ANY, "key": "i", "secret": "s"});
+    let first = script(&config, &row);
+    let plugin = first.plugin();
+    let ask = |script: &Script, line: &str, now_s: u64| {
+        let mut exchange = script.get("/", &[("Authorization", line)]);
+        exchange.times.started_wall_us = now_s * 1_000_000;
+        answered(plugin.access(&mut exchange)).map(|(_, body)| body)
+    };
+    for now_s in [NOW_S, NOW_S + 59] {
+        assert_eq!(ask(&first, &bearer, now_s), None);
+    }
+    assert_eq!(ask(&first, &bearer, NOW_S + 60).as_deref(), Some(r#"{"exp":"token expired"}"#));
+    let wrong = bearer.replace("Bearer ey", "Bearer  ey") + "A";
+    assert!(ask(&first, &wrong, NOW_S).unwrap().contains("Invalid signature"));
+    // The same plugin, after another secret was given to the credential, or it was deleted.
+    let changed = script(&config, &json!({"id": OTHER, "key": "i", "secret": "t"}));
+    assert!(ask(&changed, &bearer, NOW_S).unwrap().contains("Invalid signature"));
+    let gone = script(&config, &json!({"key": "other", "secret": "s"}));
+    assert!(ask(&gone, &bearer, NOW_S).unwrap().contains("No credentials found"));
+    assert_eq!(ask(&first, &bearer, NOW_S), None);
 }
 
 #[test]

@@ -13,9 +13,15 @@ pub(super) struct Token<'a> {
     pub(super) signed: &'a [u8],
     /// The third part, decoded.
     pub(super) signature: Vec<u8>,
-    /// The second part.
-    pub(super) claims: Map<String, Json>,
+    claims: Map<String, Json>,
     header: Map<String, Json>,
+}
+
+/// From when on and until when a token holds, Unix time; none for what is no number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Times {
+    pub(super) exp_s: Option<f64>,
+    pub(super) nbf_s: Option<f64>,
 }
 
 /// Why something is no token.
@@ -63,6 +69,19 @@ impl<'a> Token<'a> {
     /// The algorithm that it says it is signed with.
     pub(super) fn algorithm(&self) -> &str {
         self.header.get("alg").and_then(Json::as_str).unwrap_or_default()
+    }
+
+    /// When it holds.
+    pub(super) fn times(&self) -> Times {
+        let number = |name: &str| match self.claims.get(name)? {
+            // A number that no float holds is before or after all others.
+            Json::Number(number) => Some(number.as_f64().unwrap_or_else(|| {
+                let is_below = number.to_string().starts_with('-');
+                if is_below { f64::NEG_INFINITY } else { f64::INFINITY }
+            })),
+            _ => None,
+        };
+        Times { exp_s: number("exp"), nbf_s: number("nbf") }
     }
 
     /// What names the key: a claim, or a field of the header. `None` if there is neither; what is

@@ -68,8 +68,10 @@ impl Settings {
         if !self.accept_http_if_already_terminated || !exchange.client.trusted {
             return Err(unsafe_scheme);
         }
-        match exchange.request.fields.get("x-forwarded-proto") {
-            Some(proto) if proto.contains(&b',') => {
+        let mut told = exchange.request.fields.all("x-forwarded-proto");
+        let (first, second) = (told.next(), told.next());
+        match first {
+            Some(proto) if second.is_some() || proto.contains(&b',') => {
                 Err(wrong(DENIED, "Only one X-Forwarded-Proto header allowed"))
             }
             Some(proto) if proto.eq_ignore_ascii_case(b"https") => Ok(()),
@@ -415,7 +417,7 @@ impl Settings {
         if client_id.is_some() && client_secret.is_some() {
             return Named { client_id, client_secret, by_header: false };
         }
-        let Some(line) = exchange.request.fields.get(&self.auth_header_name) else {
+        let Some(line) = self.line(exchange) else {
             return Named { client_id, client_secret: None, by_header: false };
         };
         let pair = credentials::after_scheme(line, "basic", 0).and_then(credentials::base64);

@@ -129,6 +129,30 @@ fn endpoints_are_told_by_the_end_of_the_path() {
 }
 
 #[test]
+fn who_says_that_tls_ended_before_says_it_once() {
+    let script = script(json!({"accept_http_if_already_terminated": true}));
+    let told = |lines: &[(&str, &str)]| {
+        let mut exchange = script.post("/oauth2/token", lines, "");
+        exchange.client.trusted = true;
+        let plugin = script.plugin();
+        let Step::Wait(mut issued) = plugin.access(&mut exchange) else { panic!("an endpoint") };
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let std::task::Poll::Ready(outcome) = issued.as_mut().poll(&mut context) else {
+            panic!("nothing to wait for")
+        };
+        drop(issued);
+        answered(Step::Done(outcome)).unwrap().1
+    };
+    assert!(told(&[("X-Forwarded-Proto", "HTTPS")]).contains("invalid_client"));
+    assert!(told(&[("X-Forwarded-Proto", "http")]).contains("You must use HTTPS"));
+    assert!(told(&[]).contains("You must use HTTPS"));
+    let twice = "Only one X-Forwarded-Proto header allowed";
+    assert!(told(&[("X-Forwarded-Proto", "https,https")]).contains(twice));
+    let lines = [("X-Forwarded-Proto", "https"), ("x-forwarded-proto", "https")];
+    assert!(told(&lines).contains(twice));
+}
+
+#[test]
 fn one_flow_is_asked_for() {
     let fault = script::fault(&PLUGIN, json!({})).unwrap_or_default();
     assert!(fault.contains("at least one of these fields must be true: enable_"), "{fault}");

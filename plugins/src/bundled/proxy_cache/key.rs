@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::pdk::Exchange;
 use crate::pdk::cache::Key;
-use crate::pdk::query;
+use crate::pdk::{lines, query};
 
 /// What the key is made of.
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ impl Keying {
     fn write_headers(&self, fields: &Fields, out: &mut Vec<u8>) {
         let mut first = true;
         for name in &self.headers {
-            let mut values: Vec<&[u8]> = fields.all(name).collect();
+            let mut values: Vec<&[u8]> = fields.all(&lines::spelled(fields, name)).collect();
             if values.is_empty() {
                 continue;
             }

@@ -137,11 +137,20 @@ fn method_and_path() {
     let config = json!({"http_method": "PUT", "replace": {"uri": "/new/$(query_params.q)"}});
     let (script, exchange) = run(config, get("/r/z?q=a%20b%3F%23/..", &[]));
     assert_eq!(exchange.request.method(), "PUT");
-    assert_eq!(script.onward(&exchange), "/new/a%20b%3F%23/..?q=a%20b%3F%23/..");
+    assert_eq!(script.onward(&exchange), "/new/a%20b?%23/..?q=a%20b%3F%23/..");
     let script = Script::new(&PLUGIN, json!({"replace": {"uri": "$(headers.none)"}}));
     let mut exchange = script.get("/", &[]);
     let words = "An unexpected error occurred".to_owned();
     assert_eq!(answered(script.plugin().access(&mut exchange)), Some((500, words)));
+}
+
+#[test]
+fn a_replaced_path_may_have_a_query() {
+    let config = json!({"replace": {"uri": "/new?from=$(query_params.q)"}});
+    let (script, exchange) = run(config.clone(), get("/r", &[]));
+    assert_eq!(script.onward(&exchange), "/new?from=");
+    let (script, exchange) = run(config, get("/r?q=7", &[]));
+    assert_eq!(script.onward(&exchange), "/new?from=7?q=7", "as Kong does");
 }
 
 #[test]

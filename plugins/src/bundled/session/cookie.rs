@@ -5,10 +5,12 @@
 //! base64url( type 1 | flags 2 | id 32 | made 5 | rolled 4 | size 3 | tag 16 | idled 3 | mac 16 )
 //! then base64url( AES-256-GCM of the data ), `size` characters long, unless a row has them
 //! ```
+//! What is longer than a cookie may be goes on in cookies `NAME2` to `NAME9`.
+//!
 //! Numbers have their least byte first. Keys come from the secret and the id: by HKDF, or for a
 //! cookie that lives long by PBKDF2, which takes milliseconds and belongs into the office.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::num::NonZeroU32;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -28,6 +30,8 @@ const TYPE: u8 = 1;
 const FLAG_STORAGE: u16 = 0x0001;
 const FLAG_DEFLATE: u16 = 0x0010;
 
+/// Longer data is compressed.
+const PLAIN_BYTES_MAX: usize = 1024;
 /// Most bytes that compressed data may become.
 const INFLATED_BYTES_MAX: u64 = 1024 * 1024;
 const ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(9_999);
@@ -177,10 +181,25 @@ pub(super) struct Sealing<'a> {
     pub(super) data: &'a [u8],
 }
 
+/// Long data in fewer bytes, if it becomes fewer.
+fn deflated(data: &[u8]) -> Option<Vec<u8>> {
+    if data.len() <= PLAIN_BYTES_MAX {
+        return None;
+    }
+    let mut out = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(data).ok()?;
+    out.finish().ok().filter(|deflated| deflated.len() < data.len())
+}
+
 /// A sealed session: its header, and its data as characters.
 pub(super) fn sealed(plan: &Sealing<'_>, key: &DataKey, keys: &Keys) -> Option<(Header, String)> {
-    let flags = if plan.is_stored { FLAG_STORAGE } else { 0 };
-    let size = (plan.data.len() * 4).div_ceil(3);
+    let mut flags = if plan.is_stored { FLAG_STORAGE } else { 0 };
+    let mut data = plan.data.to_vec();
+    if let Some(deflated) = deflated(plan.data) {
+        flags |= FLAG_DEFLATE;
+        data = deflated;
+    }
+    let size = (data.len() * 4).div_ceil(3);
     let mut bytes = [0; HEADER_BYTES];
     put(&mut bytes, 0, 1, TYPE.into());
     put(&mut bytes, 1, 2, flags.into());
@@ -188,7 +207,6 @@ pub(super) fn sealed(plan: &Sealing<'_>, key: &DataKey, keys: &Keys) -> Option<(
     put(&mut bytes, 35, 5, plan.made_s);
     put(&mut bytes, 40, 4, plan.rolled_s);
     put(&mut bytes, 44, 3, i64::try_from(size).ok()?);
-    let mut data = plan.data.to_vec();
     let (cipher, nonce) = cipher(key)?;
     let about = Aad::from(bytes.get(..TAG_AT)?.to_vec());
     let tag = cipher.seal_in_place_separate_tag(nonce, about, &mut data).ok()?;

@@ -15,6 +15,8 @@ use crate::pdk::{Config, Exchange, Rows, credentials};
 const TTL_S_MAX: i64 = 34_560_000;
 /// Most bytes of a cookie's name and value.
 const COOKIE_BYTES_MAX: usize = 4_096;
+/// Most cookies of one session.
+const COOKIES_MAX: usize = 9;
 const GONE: &str = "; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0";
 
 /// One of the two cookies.
@@ -26,6 +28,41 @@ pub(super) struct Jar {
     pub(super) absolute_s: i64,
     /// It outlives the browser, and its keys are made in the office.
     pub(super) is_long: bool,
+}
+
+impl Jar {
+    /// How many cookies a session takes whose sealed data has so many characters; none if that is
+    /// too much.
+    pub(super) fn cookies(&self, size: usize) -> Option<usize> {
+        let mut bytes = self.name.len() + 1 + HEADER_CHARS + size;
+        (1..=COOKIES_MAX).find(|count| {
+            let fits = bytes <= COOKIE_BYTES_MAX * count;
+            // Each further cookie has a name of its own.
+            bytes += self.name.len() + 2;
+            fits
+        })
+    }
+
+    /// The name of the n-th cookie.
+    fn part(&self, number: usize) -> String {
+        if number < 2 { self.name.clone() } else { format!("{}{number}", self.name) }
+    }
+
+    /// Sealed data, divided among its cookies.
+    fn divided<'a>(&self, payload: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let first = (COOKIE_BYTES_MAX - HEADER_CHARS).saturating_sub(self.name.len() + 1);
+        let further = COOKIE_BYTES_MAX.saturating_sub(self.name.len() + 2).max(1);
+        let (mut rest, mut bytes) = (payload, first);
+        let mut done = false;
+        std::iter::from_fn(move || {
+            if std::mem::replace(&mut done, rest.len() <= bytes) {
+                return None;
+            }
+            let (part, after) = rest.split_at_checked(bytes).unwrap_or((rest, ""));
+            (rest, bytes) = (after, further);
+            Some(part)
+        })
+    }
 }
 
 pub(super) struct Settings {
@@ -79,6 +116,11 @@ impl Settings {
     pub(super) fn header(&self, exchange: &Exchange, jar: &Jar, now_s: i64) -> Option<Header> {
         let cookie = credentials::cookie(&exchange.request.fields, &jar.name)?;
         let header = Header::read(cookie, &self.keys, self.is_stored)?;
+        self.holds(&header, jar, now_s).then_some(header)
+    }
+
+    /// Whether the time of a cookie is not up.
+    pub(super) fn holds(&self, header: &Header, jar: &Jar, now_s: i64) -> bool {
         let is_over = |limit_s: i64, age_s: i64| limit_s != 0 && age_s > limit_s;
         let age_s = now_s - header.made_s;
         let rolled_s = age_s - header.rolled_s;
@@ -86,7 +128,7 @@ impl Settings {
         let ended = is_over(jar.absolute_s, age_s)
             || is_over(jar.rolling_s, rolled_s)
             || if jar.is_long { header.idled_s != 0 } else { is_over(self.idling_s, idle_s) };
-        (!ended).then_some(header)
+        !ended
     }
 
     /// The sealed data of the session cookie or of its row.
@@ -102,10 +144,14 @@ impl Settings {
         header: &Header,
     ) -> Option<String> {
         if !self.is_stored {
-            let cookie = credentials::cookie(&exchange.request.fields, &jar.name)?;
-            let payload = cookie.get(cookie.len().checked_sub(header.size)?..)?;
-            let is_whole = cookie.len() == HEADER_CHARS + header.size;
-            return is_whole.then(|| String::from_utf8_lossy(payload).into_owned());
+            let mut payload = Vec::new();
+            for number in 1..=jar.cookies(header.size)? {
+                let part = credentials::cookie(&exchange.request.fields, &jar.part(number))?;
+                let from = if number == 1 { HEADER_CHARS } else { 0 };
+                payload.extend_from_slice(part.get(from..)?);
+            }
+            let is_whole = payload.len() == header.size;
+            return is_whole.then(|| String::from_utf8(payload).ok()).flatten();
         }
         let row = exchange.tables().by(SESSIONS.name, "session_id", &header.key())?;
         row.is_alive(super::now_s(exchange)).then(|| payload_of(row)).flatten()
@@ -157,24 +203,35 @@ impl Settings {
 
     /// Whether a cookie may be so large.
     pub(super) fn fits(&self, jar: &Jar, payload: &str) -> bool {
-        self.is_stored || jar.name.len() + 1 + HEADER_CHARS + payload.len() <= COOKIE_BYTES_MAX
+        self.is_stored || jar.cookies(payload.len()).is_some()
     }
 
-    /// The line that sets a cookie.
-    pub(super) fn line(&self, jar: &Jar, header: &Header, payload: &str) -> String {
+    /// The names of a session's cookies, and the lines that set them.
+    pub(super) fn lines(&self, jar: &Jar, header: &Header, payload: &str) -> Vec<(String, String)> {
         let payload = if self.is_stored { "" } else { payload };
-        let mut line = format!("{}={}{payload}{}", jar.name, header.text(), self.attributes);
-        if jar.is_long {
-            let age_s = if jar.rolling_s == 0 { TTL_S_MAX } else { jar.rolling_s.min(TTL_S_MAX) };
-            let end = http_date(header.made_s + age_s);
-            line += &format!("; Expires={end}; Max-Age={age_s}");
-        }
-        line
+        let age_s = if jar.rolling_s == 0 { TTL_S_MAX } else { jar.rolling_s.min(TTL_S_MAX) };
+        let life = match jar.is_long {
+            true => format!("; Expires={}; Max-Age={age_s}", http_date(header.made_s + age_s)),
+            false => String::new(),
+        };
+        let line = |(at, part): (usize, &str)| {
+            let name = jar.part(at + 1);
+            let head = if at == 0 { header.text() } else { String::new() };
+            let line = format!("{name}={head}{part}{}{life}", self.attributes);
+            (name, line)
+        };
+        jar.divided(payload).enumerate().map(line).collect()
     }
 
-    /// The line that takes a cookie away.
-    pub(super) fn gone(&self, jar: &Jar) -> String {
-        format!("{}={}{GONE}", jar.name, self.attributes)
+    /// The names of a session's cookies from the n-th on, and the lines that take them away.
+    pub(super) fn gone(&self, jar: &Jar, size: usize, from: usize) -> Vec<(String, String)> {
+        let count = if self.is_stored { 1 } else { jar.cookies(size).unwrap_or(1) };
+        let line = |number| {
+            let name = jar.part(number);
+            let line = format!("{name}={}{GONE}", self.attributes);
+            (name, line)
+        };
+        (from..=count).map(line).collect()
     }
 
     /// What client or upstream are told of a session.

@@ -60,11 +60,66 @@ fn who_was_let_in_is_known_by_the_cookie_alone() {
 }
 
 #[test]
+fn a_cookie_that_was_opened_before_is_known_until_its_time_is_up() {
+    let config = json!({"idling_timeout": 0, "rolling_timeout": 0, "absolute_timeout": 9});
+    let script = script(&config);
+    let (cookie, _) = logged_in(&script, NOW_S);
+    let line = format!("session={cookie}");
+    let plugin = script.plugin();
+    let known = |line: &str, now_s: i64| {
+        let mut exchange = at(script.get("/", &[("Cookie", line)]), now_s);
+        assert!(answered(plugin.access(&mut exchange)).is_none());
+        exchange.credential.as_ref().map(|credential| credential.id.clone())
+    };
+    for now_s in [NOW_S, NOW_S + 9] {
+        assert_eq!(known(&line, now_s).as_deref(), Some("key-1"));
+    }
+    assert_eq!(known(&line, NOW_S + 10), None);
+    assert_eq!(known(&format!("{line}A"), NOW_S), None);
+    assert_eq!(known(&line.replace("session=", "session= "), NOW_S).as_deref(), Some("key-1"));
+}
+
+#[test]
 fn a_session_ends_when_its_time_is_up() {
     let script = script(&json!({"idling_timeout": 0, "rolling_timeout": 0, "absolute_timeout": 9}));
     let (cookie, _) = logged_in(&script, NOW_S);
     assert!(back(&script, &cookie, NOW_S + 9).0.is_some());
     assert!(back(&script, &cookie, NOW_S + 10).0.is_none());
+}
+
+#[test]
+fn a_session_that_no_cookie_holds_goes_on_in_others() {
+    let script = script(&json!({}));
+    let groups: Vec<String> = (0..400_u64)
+        .map(|n| format!("group-{:016x}", n.wrapping_add(7).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        .collect();
+    let mut exchange = at(script.get("/", &[]), NOW_S);
+    let bob = exchange.tables().get("consumers", BOB.parse().unwrap()).cloned();
+    let plugin = script.plugin();
+    identity::identify(&mut exchange, bob, Some(Credential { id: "key-1".into(), key: None }));
+    exchange.authenticated_groups = Some(groups.clone());
+    plugin.header_filter(&mut exchange);
+    let lines = set(&exchange);
+    assert!(lines.len() > 1, "{} bytes in one cookie", lines[0].len());
+    let pairs: Vec<&str> = lines.iter().map(|line| line.split(';').next().unwrap()).collect();
+    for (at, pair) in pairs.iter().enumerate() {
+        let name = if at == 0 { "session=".to_owned() } else { format!("session{}=", at + 1) };
+        assert!(pair.starts_with(&name) && pair.len() <= 4_096, "{}", pair.len());
+    }
+    let known = |pairs: &[&str]| {
+        let mut exchange = at(script.get("/", &[("Cookie", &pairs.join("; "))]), NOW_S + 1);
+        assert!(answered(plugin.access(&mut exchange)).is_none());
+        exchange.authenticated_groups.clone()
+    };
+    assert_eq!(known(&pairs), Some(groups));
+    assert_eq!(known(&pairs[..1]), None, "a part is missing");
+    let line = pairs.join("; ");
+    let mut exchange = at(script.get("/?session_logout", &[("Cookie", &line)]), NOW_S + 1);
+    exchange.request.set_method("POST");
+    assert!(answered(plugin.access(&mut exchange)).is_some());
+    plugin.header_filter(&mut exchange);
+    let gone = set(&exchange);
+    assert_eq!(gone.len(), lines.len(), "all of them are taken away: {gone:?}");
 }
 
 #[test]
