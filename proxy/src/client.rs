@@ -14,7 +14,7 @@ use runtime::http::body::BodyFault;
 use runtime::http::head::{Fields, Request, Response};
 
 use crate::fault::{Fault, What};
-use crate::forwarded::trailers;
+use crate::forwarded::{date, trailers};
 
 pub use h1::H1;
 pub use h2::{H2, Upload};
@@ -150,6 +150,14 @@ impl Client {
         }
     }
 
+    /// Whether the client has given its request up by now. As [`Self::given_up`] otherwise.
+    pub fn has_left(&mut self) -> bool {
+        match self {
+            Self::H1(client) => client.has_left(),
+            Self::H2(client) => client.has_left(),
+        }
+    }
+
     /// Ends the client's connection with this answer, because it cannot be told where the next
     /// request would begin. A stream of HTTP/2 ends by itself.
     pub fn end_after_this(&mut self) {
@@ -158,18 +166,20 @@ impl Client {
         }
     }
 
-    /// Queues the answer's head; it leaves with the first piece, `flush` or `finish`.
+    /// Queues the answer's head; it leaves with the first piece, `flush` or `finish`. An answer
+    /// without a date gets one, as from nginx past the plugins and the logs.
     pub fn head(&mut self, request: &Request, response: &Response, length: Length) {
+        let date = date::missing(response);
         match self {
-            Self::H1(client) => client.head(request, response, length),
-            Self::H2(client) => client.head(response, length),
+            Self::H1(client) => client.head(request, response, length, date),
+            Self::H2(client) => client.head(response, length, date),
         }
     }
 
-    /// Queues the head of an answer after which both sides leave HTTP.
+    /// Queues the head of an answer after which both sides leave HTTP; with a date, too.
     pub fn upgrade(&mut self, response: &Response) {
         match self {
-            Self::H1(client) => client.upgrade(response),
+            Self::H1(client) => client.upgrade(response, date::missing(response)),
             Self::H2(client) => client.abort(),
         }
     }

@@ -70,6 +70,11 @@ impl Inbox {
         self.reader.ended().await;
     }
 
+    /// Whether the other end has ended its direction by now.
+    pub fn has_ended(&self) -> bool {
+        self.reader.has_ended()
+    }
+
     /// Reads once if nothing is there; false at the end. Must not be dropped while it waits, unless
     /// the connection is dropped with it.
     ///

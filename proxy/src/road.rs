@@ -165,12 +165,20 @@ async fn enter(
     }
     let Some(plugin) = instance.in_phase(Phase::Access) else { return Ok(None) };
     loop {
+        let mut waited = false;
         let decided = match plugin.access(exchange) {
             Step::Done(outcome) => Ok(outcome),
-            Step::Wait(deciding) => Ok(deciding.await),
+            Step::Wait(deciding) => {
+                // It may have counted or written something, so it is not broken off; as in Kong.
+                waited = true;
+                Ok(deciding.await)
+            }
             Step::Body { bytes_max } => Err(bytes_max),
         };
         match decided {
+            Ok(Outcome::Next) if waited && client.has_left() => {
+                return Err(What::ClientGone.into());
+            }
             Ok(Outcome::Next) => return Ok(None),
             Ok(Outcome::Answer(answer)) => return Ok(Some(Ended::Answer(answer))),
             Ok(Outcome::Replay(body)) => return Ok(Some(Ended::Replay(body))),

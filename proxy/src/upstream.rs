@@ -63,8 +63,9 @@ pub async fn ask(
         exchange.request_body_state = BodyState::Whole;
     }
     exchange.times.upstream_started_us = clock::now_us();
-    let directory = settled(core, service).await;
-    let mut aims = Aims::begin(core, planned, service, exchange, &directory).await?;
+    let directory = unless_gone(client, settled(core, service)).await?;
+    let begun = Aims::begin(core, planned, service, exchange, &directory);
+    let mut aims = unless_gone(client, begun).await?;
     let mut patience = Patience::new(core);
     let mut fault = None;
     loop {
@@ -97,10 +98,10 @@ pub async fn ask(
 
 /// The balancers. Waits for the names of a new Upstream's targets, where nobody can be asked
 /// before.
-async fn settled(core: &Core, service: &Service) -> Rc<Arc<Directory>> {
+async fn settled(core: &Core, service: &Service) -> Result<Rc<Arc<Directory>>, Fault> {
     let directory = core.directory();
     if service.ip.is_some() {
-        return directory;
+        return Ok(directory);
     }
     let unknown = directory
         .get(&service.host)
@@ -109,9 +110,9 @@ async fn settled(core: &Core, service: &Service) -> Rc<Arc<Directory>> {
     match unknown {
         Some(upstream) => {
             core.names.settled(upstream).await;
-            core.directory()
+            Ok(core.directory())
         }
-        None => directory,
+        None => Ok(directory),
     }
 }
 

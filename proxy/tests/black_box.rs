@@ -4,6 +4,8 @@
 //! the kernel allows it, on io_uring.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "black_box/calls.rs"]
+mod calls;
 #[path = "black_box/collector.rs"]
 mod collector;
 #[path = "black_box/dns.rs"]
@@ -73,3 +75,5 @@ mod transforming;
 mod tutorial;
 #[path = "black_box/unusual.rs"]
 mod unusual;
+#[path = "black_box/vanished.rs"]
+mod vanished;

@@ -365,6 +365,16 @@ impl Reader {
         }
     }
 
+    /// Whether the peer has ended its direction or the connection is broken by now. With io_uring
+    /// it costs a call to the kernel.
+    pub fn has_ended(&self) -> bool {
+        match &self.0 {
+            ReaderOf::Monoio(reader) => reader.has_ended(),
+            ReaderOf::Epoll(reader) => reader.has_ended(),
+            ReaderOf::Script(reader) => reader.has_ended(),
+        }
+    }
+
     /// Appends what has come in (at least one byte, at most the page's spare room) to `page`;
     /// 0 is the peer's end. Must be awaited to its end.
     ///

@@ -244,6 +244,11 @@ impl TlsReader {
         self.reader.ended().await;
     }
 
+    /// Whether the peer has ended the connection below; see `io::Reader::has_ended`.
+    pub fn has_ended(&self) -> bool {
+        self.reader.has_ended()
+    }
+
     /// Appends plaintext to `page`; 0 is the peer's orderly end. Must be awaited to its end.
     ///
     /// # Errors

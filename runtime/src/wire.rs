@@ -53,6 +53,14 @@ impl WireReader {
         }
     }
 
+    /// Whether the peer has ended its direction by now; see `io::Reader::has_ended`.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Plain(reader) => reader.has_ended(),
+            Self::Tls(reader) => reader.has_ended(),
+        }
+    }
+
     /// Appends what has come in to `page`; 0 is the peer's end. Must be awaited to its end.
     ///
     /// # Errors

@@ -6,6 +6,8 @@
 
 #[path = "h2_frames/cases.rs"]
 mod cases;
+#[path = "h2_frames/states.rs"]
+mod states;
 #[path = "h2_frames/wire.rs"]
 mod wire;
 
@@ -20,7 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use wire::{ACK, Came, DATA, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, frame, talk};
 
-/// Answers by path: `/wait` never, `/cookie` with its cookies, others with the request's body.
+/// Answers by path: `/wait` never, `/cookie` with its cookies, others with the request's body, which
+/// `/late` begins to read late.
 async fn answer(mut stream: Stream) {
     let mut response = Response::default();
     response.status = 200;
@@ -33,7 +36,10 @@ async fn answer(mut stream: Stream) {
     match stream.request.target() {
         b"/wait" => drop(stream.reply.given_up().await),
         b"/cookie" => body.extend_from_slice(stream.request.fields.get("cookie").unwrap()),
-        _ => {
+        target => {
+            if target == b"/late" {
+                clock::sleep_ms(100).await;
+            }
             while let Some(piece) = stream.body.next().await {
                 let Ok(piece) = piece else { return };
                 body.extend_from_slice(&piece);
@@ -57,15 +63,15 @@ fn is_met(want: Want, came: &[Came], ended: bool) -> Option<bool> {
     let away = came.iter().find(|frame| frame.kind == GOAWAY && frame.code() != 0).map(Came::code);
     let status = own().find(|frame| frame.kind == HEADERS).map(Came::status);
     let whole = own().any(|f| matches!(f.kind, HEADERS | DATA) && f.flags & END_STREAM != 0);
+    let data = own().filter(|frame| frame.kind == DATA);
+    let body: Vec<u8> = data.flat_map(|frame| frame.payload.clone()).collect();
     let nothing = ended.then_some(false);
     match want {
-        Want::Status(_) | Want::Body(_) if reset.or(away).is_some() => Some(false),
+        Want::Status(_) | Want::Body(_) | Want::Data(_) if reset.or(away).is_some() => Some(false),
         Want::Status(wanted) => status.map(|status| status == wanted).or(nothing),
-        Want::Body(wanted) if whole => {
-            let data = own().filter(|frame| frame.kind == DATA);
-            let body: Vec<u8> = data.flat_map(|frame| frame.payload.clone()).collect();
-            Some(status == Some(200) && body == wanted.as_bytes())
-        }
+        Want::Body(wanted) if whole => Some(status == Some(200) && body == wanted.as_bytes()),
+        Want::Data(wanted) if body.len() >= wanted.len() => Some(body == wanted.as_bytes()),
+        Want::Data(_) => nothing,
         Want::Body(_) => nothing,
         Want::Fault(code) => reset.or(away).map(|got| is_code(got, code)).or(nothing),
         Want::GoAway(code) => away.map(|got| is_code(got, code)).or(nothing),
@@ -150,6 +156,22 @@ fn bodies_are_as_long_as_they_say() {
 #[test]
 fn misplaced_frames_end_the_stream_or_the_connection() {
     check(&cases::frames());
+}
+
+#[test]
+fn each_state_takes_its_frames_and_no_others() {
+    check(&states::states());
+    check(&states::between());
+}
+
+#[test]
+fn windows_hold_and_small_frames_do_no_harm() {
+    check(&states::flow());
+}
+
+#[test]
+fn header_blocks_are_read_by_the_letter() {
+    check(&states::blocks());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io;
 
 use plugins::pdk::logging::Passed;
 use runtime::buffers::{Pages, Piece};
-use runtime::clock::{self, Deadline};
+use runtime::clock::Deadline;
 use runtime::http::body::{self, Decoder, Framing};
 use runtime::http::head::{self, Fields, Known, Limits, Request, Response, Version};
 use runtime::http::write;
@@ -13,7 +13,7 @@ use runtime::io::Pipe;
 use runtime::wire::WireWriter;
 
 use super::{ClientFault, Length};
-use crate::forwarded::date;
+use crate::forwarded::date::DATE_LEN;
 use crate::inbox::{HeadEnd, Inbox};
 use crate::settings::Patience;
 
@@ -251,6 +251,14 @@ impl H1 {
         self.leave()
     }
 
+    pub(super) fn has_left(&mut self) -> bool {
+        let left = self.inbox.has_ended();
+        if left {
+            let _fault = self.leave();
+        }
+        left
+    }
+
     pub(super) fn body_bytes(&self) -> u64 {
         self.body_bytes
     }
@@ -270,7 +278,13 @@ impl H1 {
         }
     }
 
-    pub(super) fn head(&mut self, request: &Request, response: &Response, length: Length) {
+    pub(super) fn head(
+        &mut self,
+        request: &Request,
+        response: &Response,
+        length: Length,
+        date: Option<[u8; DATE_LEN]>,
+    ) {
         if self.gone {
             return;
         }
@@ -283,10 +297,8 @@ impl H1 {
         let mut line = lent_line();
         write::status_line(&mut line, status, response.reason());
         write::fields(&mut line, &response.fields);
-        if !response.fields.contains("date") {
-            // As nginx does, past the plugins and the logs.
-            let now_s = clock::wall_us() / 1_000_000;
-            write::line(&mut line, "Date", &date::http_date(now_s));
+        if let Some(date) = date {
+            write::line(&mut line, "Date", &date);
         }
         match length {
             Length::Known(_) if status == 204 => {}
@@ -314,11 +326,14 @@ impl H1 {
         self.queue_line(line);
     }
 
-    pub(super) fn upgrade(&mut self, response: &Response) {
+    pub(super) fn upgrade(&mut self, response: &Response, date: Option<[u8; DATE_LEN]>) {
         self.persist = false;
         let mut line = lent_line();
         write::status_line(&mut line, response.status, response.reason());
         write::fields(&mut line, &response.fields);
+        if let Some(date) = date {
+            write::line(&mut line, "Date", &date);
+        }
         line.extend_from_slice(write::HEAD_END);
         self.frame_bytes += line.len() as u64;
         self.queue_line(line);

@@ -1,15 +1,19 @@
 //! One stream of an HTTP/2 client: an exchange like any other, but its neighbours run beside it.
 
+use std::future::Future;
 use std::io;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
 use plugins::pdk::logging::Passed;
 use runtime::buffers::Piece;
 use runtime::clock;
 use runtime::http::body::Framing;
-use runtime::http::h2::{Body, Fault, Reply, Stream};
+use runtime::http::h2::{Added, Body, Fault, Reply, Stream};
 use runtime::http::head::{Fields, HeadFault, Known, Request, Response};
 
 use super::{ClientFault, Length};
+use crate::forwarded::date::DATE_LEN;
 use crate::settings::Patience;
 
 /// One stream.
@@ -132,11 +136,21 @@ impl H2 {
         gone(self.reply.given_up().await)
     }
 
+    pub(super) fn has_left(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        pin!(self.reply.given_up()).poll(&mut nobody).is_ready()
+    }
+
     pub(super) fn asks_head(&self) -> bool {
         self.asks_head
     }
 
-    pub(super) fn head(&mut self, response: &Response, length: Length) {
+    pub(super) fn head(
+        &mut self,
+        response: &Response,
+        length: Length,
+        date: Option<[u8; DATE_LEN]>,
+    ) {
         self.bodiless = self.asks_head || matches!(response.status, 204 | 304);
         self.told_length = match length {
             Length::Known(bytes) if response.status != 204 => Some(bytes),
@@ -149,8 +163,10 @@ impl H2 {
             let digits = itoa::Buffer::new().format(bytes).len();
             self.response_head_bytes += ("content-length".len() + digits) as u64;
         }
+        self.response_head_bytes += date.map_or(0, |date| ("date".len() + date.len()) as u64);
         self.ended = self.bodiless || matches!(length, Length::Known(0) | Length::Nothing);
-        if self.reply.head_of_length(response, self.told_length, self.ended).is_err() {
+        let added = Added { length: self.told_length, date: date.as_ref().map(|date| &date[..]) };
+        if self.reply.head_with(response, &added, self.ended).is_err() {
             self.ended = true;
         }
     }

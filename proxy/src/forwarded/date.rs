@@ -1,5 +1,8 @@
 //! The time as HTTP writes it.
 
+use runtime::clock;
+use runtime::http::head::Response;
+
 /// Bytes of a date.
 pub const DATE_LEN: usize = 29;
 
@@ -33,6 +36,12 @@ pub fn http_date(unix_s: u64) -> [u8; DATE_LEN] {
     put(&mut out, 20, two(second / 60 % 60));
     put(&mut out, 23, two(second % 60));
     out
+}
+
+/// Now, for an answer that does not tell when it was made.
+#[must_use]
+pub fn missing(response: &Response) -> Option<[u8; DATE_LEN]> {
+    (!response.fields.contains("date")).then(|| http_date(clock::wall_us() / 1_000_000))
 }
 
 fn name<'a>(names: &[&'a [u8; 3]], at: u64) -> &'a [u8; 3] {

@@ -21,7 +21,7 @@ use runtime::http::head::{self, Fields, Request};
 use smallvec::SmallVec;
 
 use super::connect::{self, RESPONSE_LIMITS};
-use super::{Answered, read_body};
+use super::{Answered, read_body, unless_gone};
 use crate::client::{Client, ClientFault, Length, Upload};
 use crate::core::Core;
 use crate::fault::{Fault, What};
@@ -54,6 +54,7 @@ struct Shared {
 /// A connection that is used by one call.
 struct Lent {
     client: h2::Client,
+    /// Counts the call while it lasts.
     call: Rc<()>,
 }
 
@@ -118,13 +119,19 @@ pub(super) async fn ask(
         }
     }
     let whole = exchange.request_body_state == BodyState::Whole;
-    let bodiless = exchange.request_body.is_empty() && (whole || client.body_length() == Some(0));
+    let length = client.body_length();
+    // Behind a body without a declared length there may be trailers, even if it is empty.
+    let bodiless =
+        exchange.request_body.is_empty() && (length == Some(0) || whole && length.is_some());
     let request = request(core, planned, exchange)?;
-    let (mut call, lent) = send(core, service, (key, name), &request, bodiless).await?;
+    let sent = send(core, service, (key, name), &request, bodiless);
+    let (mut call, lent) = unless_gone(client, sent).await?;
+    let asked_us = clock::now_us();
     let moved = Rc::new(Cell::new(clock::now_us()));
     let held = std::mem::take(&mut exchange.request_body);
-    let bytes_max = core.settings.client_body_bytes_max;
-    let source = if whole { None } else { client.take_upload(bytes_max) };
+    let trailers = if client.is_h2() { None } else { client.trailers().await? };
+    let source =
+        Source { upload: client.take_upload(core.settings.client_body_bytes_max), trailers };
     let mut tap = Tap::lend(exchange);
     let kept = tap.sibling();
     let sending = (!bodiless).then(|| upload(held, source, call.sender, Rc::clone(&moved), kept));
@@ -146,6 +153,9 @@ pub(super) async fn ask(
     let body = match answered.await {
         Ok(body) => body,
         Err(fault) => {
+            if fault.what == What::TimedOut {
+                lent.client.doubt(asked_us);
+            }
             tap.give_back(exchange);
             return Err(fault);
         }
@@ -153,8 +163,7 @@ pub(super) async fn ask(
     exchange.times.upstream_answered_us = clock::now_us();
     core.pool.borrow_mut().answered(key);
     let done = body.is_ended();
-    let streamed =
-        Streamed { body, sending, tap, moved, timeout_ms, done, trailers: None, _call: lent.call };
+    let streamed = Streamed { body, sending, tap, moved, timeout_ms, done, trailers: None, lent };
     Ok(Answered::H2(Box::new(streamed)))
 }
 
@@ -248,10 +257,18 @@ async fn send(
     Err(failed)
 }
 
+/// Where the rest of a request comes from.
+struct Source {
+    /// A client of HTTP/2; it may have nothing more to say than trailers.
+    upload: Option<Upload>,
+    /// Those of a client of HTTP/1, whose body is held.
+    trailers: Option<Fields>,
+}
+
 /// Sends what is held of the request's body, then what the client sends.
 async fn upload(
     held: SmallVec<[Piece; 2]>,
-    mut source: Option<Upload>,
+    mut source: Source,
     mut sender: Sender,
     moved: Rc<Cell<u64>>,
     tap: Tap,
@@ -263,7 +280,7 @@ async fn upload(
             }
             moved.set(clock::now_us());
         }
-        while let Some(upload) = &mut source
+        while let Some(upload) = &mut source.upload
             && let Some(piece) = upload.next().await?
         {
             moved.set(clock::now_us());
@@ -274,9 +291,9 @@ async fn upload(
             }
             moved.set(clock::now_us());
         }
-        let behind = match &mut source {
+        let behind = match &mut source.upload {
             Some(upload) => upload.trailers().await?.and_then(trailers::passing),
-            None => None,
+            None => source.trailers,
         };
         let _gone = match behind {
             Some(behind) => sender.trailers(&behind),
@@ -327,7 +344,7 @@ pub struct Streamed {
     timeout_ms: u64,
     done: bool,
     trailers: Option<Fields>,
-    _call: Rc<()>,
+    lent: Lent,
 }
 
 impl Streamed {
@@ -357,7 +374,12 @@ impl Streamed {
             let next = std::task::ready!(pin!(body.next()).poll(cx));
             Poll::Ready(next.transpose().map_err(unreachable))
         });
-        let piece = patiently(self.timeout_ms, &self.moved, next).await?;
+        let asked_us = clock::now_us();
+        let piece = patiently(self.timeout_ms, &self.moved, next).await.inspect_err(|fault| {
+            if fault.what == What::TimedOut {
+                self.lent.client.doubt(asked_us);
+            }
+        })?;
         if piece.is_none() {
             self.trailers = self.body.trailers().await.map_err(unreachable)?;
             self.done = true;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::gateway::{Gateway, drivers};
+use super::dns::NameServer;
+use super::gateway::{Gateway, drivers, free_port};
 use super::http::{self, Connection};
 use super::sinks::{HttpSink, Post, until};
 use super::unusual::{head, nothing, serve, upstream};
@@ -119,6 +120,46 @@ fn a_client_that_leaves_a_streamed_upload_or_a_stalled_answer_ends_the_exchange(
         drop(client);
         let line = logged(&gateway, "/held/cut");
         assert!(line.contains("\" 400 0 \""), "{driver}: {line}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_a_name_resolves_ends_the_exchange_with_499() {
+    for driver in drivers() {
+        let server = NameServer::start();
+        server.is_gone(true);
+        let address = format!("127.0.0.1:{}", server.port);
+        let gateway = Gateway::start(driver, &[("KONG_DNS_RESOLVER", &address)]);
+        serve(&gateway, 80, json!({"host": "slow.test"}), nothing());
+        let mut client = Connection::open(gateway.proxy);
+        client.send(&http::request("GET", "/s/named", &[], b""));
+        thread::sleep(Duration::from_millis(200));
+        drop(client);
+        let line = logged(&gateway, "/s/named");
+        assert!(line.contains("\" 499 0 \""), "{driver}: {line}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_a_plugin_waits_never_reaches_the_upstream() {
+    for driver in drivers() {
+        let (port, told) = silent(b"");
+        let redis = free_port();
+        // It takes connections and says nothing.
+        let _silent = std::net::TcpListener::bind(("127.0.0.1", redis)).unwrap();
+        let gateway = Gateway::start(driver, &[]);
+        serve(&gateway, port, nothing(), nothing());
+        let redis = json!({"host": "127.0.0.1", "port": redis, "timeout": 700});
+        let config = json!({"minute": 9, "policy": "redis", "redis": redis});
+        let row = json!({"name": "rate-limiting", "config": config});
+        assert_eq!(gateway.admin("POST", "/services/s/plugins", &row).status, 201);
+        let mut client = Connection::open(gateway.proxy);
+        client.send(&http::request("GET", "/s/limited", &[], b""));
+        thread::sleep(Duration::from_millis(200));
+        drop(client);
+        let line = logged(&gateway, "/s/limited");
+        assert!(line.contains("\" 499 0 \""), "{driver}: {line}");
+        assert!(told.try_recv().is_err(), "{driver}: the upstream was asked");
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
+use super::calls::calls;
 use super::gateway::{Gateway, drivers};
 use super::http::Connection;
 use super::unusual::{head, nothing, serve, upstream};
@@ -102,5 +103,65 @@ fn a_requests_trailers_pass_where_its_body_streams() {
         let (asked, body) = told.recv().unwrap();
         assert!(asked.contains("Content-Length: 3\r\n") && !asked.contains("Trailer"), "{asked}");
         assert_eq!(body, "abc", "{driver}");
+    }
+}
+
+#[test]
+fn trailers_pass_between_http_1_and_http_2_both_ways() {
+    for driver in drivers() {
+        let gateway = Gateway::start(driver, &[]);
+        serve(&gateway, calls(), json!({"protocol": "grpc"}), nothing());
+        // The same over TLS: through the gateway's own port, and so twice through it.
+        let again = json!({"name": "t", "url": format!("grpcs://127.0.0.1:{}", gateway.tls)});
+        assert_eq!(gateway.admin("POST", "/services", &again).status, 201);
+        let route = json!({"paths": ["/s"], "hosts": ["tls.test"], "strip_path": false});
+        assert_eq!(gateway.admin("POST", "/services/t/routes", &route).status, 201);
+        // A plugin that reads the body must not cost what stands behind it.
+        let plugin = json!({"name": "request-size-limiting", "config": {}});
+        for host in ["a", "tls.test", "a"] {
+            let mut client = Connection::open(gateway.proxy);
+            for (body, sum) in [("3\r\nabc\r\n", "1"), ("", "2")] {
+                let asked = format!(
+                    "POST /s HTTP/1.1\r\nHost: {host}\r\nTE: trailers\r\n\
+                     Transfer-Encoding: chunked\r\n\r\n{body}0\r\nX-Sum: {sum}\r\n\r\n"
+                );
+                client.send(asked.as_bytes());
+                let told = head(client.stream());
+                assert!(told.starts_with("HTTP/1.1 200 "), "{driver}: {told}");
+                let end = until(client.stream(), b"\r\n\r\n").to_ascii_lowercase();
+                let wanted = format!("{body}0\r\nx-sum: {sum}\r\ngrpc-status: 0\r\n\r\n");
+                assert_eq!(end, wanted, "{driver}: {host}");
+            }
+            if host == "tls.test" {
+                assert_eq!(gateway.admin("POST", "/services/s/plugins", &plugin).status, 201);
+            }
+        }
+    }
+}
+
+#[test]
+fn trailers_of_http_2_pass_to_a_service_of_http_1() {
+    for driver in drivers() {
+        let (tell, told) = channel();
+        let tell = Arc::new(Mutex::new(tell));
+        let port = upstream(move |mut stream| {
+            while !head(&mut stream).is_empty() {
+                tell.lock().unwrap().send(until(&mut stream, b"\r\n\r\n")).unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            }
+        });
+        let gateway = Gateway::start(driver, &[]);
+        serve(&gateway, port, nothing(), json!({"request_buffering": false}));
+        let file = gateway.prefix.path().join("body");
+        std::fs::write(&file, "abc").unwrap();
+        let url = format!("http://127.0.0.1:{}/s", gateway.proxy);
+        let ran = std::process::Command::new("nghttp")
+            .args(["--trailer=x-sum: 1", "--no-content-length", "-d"])
+            .args([file.to_str().unwrap(), &url])
+            .output();
+        assert!(
+            ran.expect("nghttp is installed: Debian's package nghttp2-client").status.success()
+        );
+        assert_eq!(told.recv().unwrap(), "3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n", "{driver}");
     }
 }

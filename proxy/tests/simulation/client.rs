@@ -40,6 +40,9 @@ pub(crate) struct Met {
     pub(crate) faults: RefCell<Vec<String>>,
     /// Clients that are done.
     pub(crate) done: Cell<usize>,
+    /// Tunnels that did not come about: their frames may have been read as a request, and refused,
+    /// whether or not the client came to see the answer.
+    pub(crate) refused_tunnels: Cell<u64>,
 }
 
 impl Met {
@@ -370,6 +373,9 @@ pub(crate) async fn tunnel(n: u32, met: Rc<Met>, mut dice: Dice, calm: bool) {
     let (outcome, got) = tunnelled(&ask, &met, &mut dice).await;
     if calm && outcome.is_none() {
         met.fault(format!("a tunnel broke off after {got} bytes: {ask:?}"));
+    }
+    if !matches!(outcome, Some(Outcome::Own(_))) {
+        met.refused_tunnels.set(met.refused_tunnels.get() + 1);
     }
     met.note(&ask, outcome.unwrap_or(Outcome::Broken));
     met.done.set(met.done.get() + 1);

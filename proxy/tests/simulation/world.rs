@@ -241,9 +241,7 @@ fn faults_of_exchanges(calm: bool, gateway: &Gateway, seen: &Seen, met: &Met) ->
         faults.push("two exchanges have one id".to_owned());
     }
     let began = gateway.core.counts.requests.load(std::sync::atomic::Ordering::Relaxed);
-    // Frames behind a request that was not switched are read as a request, and refused.
-    let tunnels = |(_, outcome): &&(Ask, Outcome)| *outcome == Outcome::NotSwitched;
-    let refused = met.outcomes.borrow().iter().filter(tunnels).count() as u64;
+    let refused = met.refused_tunnels.get();
     if !(reports.len() as u64..=reports.len() as u64 + refused).contains(&began) {
         let reported: Vec<u32> = reports.iter().map(|report| report.n).collect();
         faults.push(format!("{began} exchanges began, these were reported: {reported:?}"));

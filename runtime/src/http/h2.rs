@@ -13,11 +13,12 @@
 
 mod client;
 mod flood;
+mod intake;
 mod pipe;
 mod stream;
 
 pub use client::{Awaited, Call, Client};
-pub use stream::{Body, Fault, Reply, Sender, Stream};
+pub use stream::{Added, Body, Fault, Reply, Sender, Stream};
 
 use super::head;
 use crate::buffers::Piece;
@@ -28,7 +29,7 @@ use ::h2::{Reason, server};
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// What a client with prior knowledge of HTTP/2 sends first; with ALPN, too.
@@ -94,14 +95,16 @@ impl Default for Limits {
 /// Streams that may be reset by the client while they wait to be accepted (rapid reset,
 /// CVE-2023-44487): more end the connection.
 const PENDING_RESETS_MAX: usize = 20;
-/// Streams whose end by our reset is remembered, for late frames.
+/// Streams whose end by our reset is remembered, for late frames: what a refused upload has on its
+/// way counts as broken once it is forgotten, frame by frame.
 const REMEMBERED_RESETS_MAX: usize = 50;
-/// How long they are remembered.
-const REMEMBERED_RESETS_MS: u64 = 1_000;
-/// Streams of one connection that a client may break; more end the connection.
-const BROKEN_STREAMS_MAX: usize = 100;
-/// Bytes of small DATA frames that may wait unread, counted with what they cost us.
-const DATA_FRAME_BUDGET: usize = 64 * 1024;
+/// How long they are remembered: a window of 256 KiB takes half a minute at 70 kbit/s.
+const REMEMBERED_RESETS_MS: u64 = 30_000;
+/// Streams of one connection that a client may break in its life; more end the connection.
+const BROKEN_STREAMS_MAX: usize = 1_000;
+/// What small DATA frames that wait unread may cost, by h2's own count: up to 255 each. They are
+/// gathered long before (see [`intake`]); this holds what two pages of the smallest can bring.
+const DATA_FRAME_BUDGET: usize = 1024 * 1024;
 /// Tasks of one connection, per allowed stream: a client that opens and resets faster than tasks
 /// end is cut off.
 const TASKS_PER_STREAM_MAX: usize = 2;
@@ -133,11 +136,13 @@ where
         waker: Cell::new(None),
     });
     life.deadline.arm_idle(limits.idle_ms);
-    let (pipe, pumps) = pipe::start(reader, writer, first, Some(flood::Watch::new()));
+    let crowd = Rc::new(intake::Crowd::default());
+    let watch = flood::Watch::of_client(Rc::clone(&crowd));
+    let (pipe, pumps) = pipe::start(reader, writer, first, watch);
     let outcome = match builder(limits).handshake(pipe).await {
         Ok(connection) => {
-            let on_stream = &mut on_stream;
-            accept(connection, &pumps, &life, limits, draining, on_stream).await
+            let ends = Ends { pumps: &pumps, crowd };
+            accept(connection, &ends, &life, limits, draining, &mut on_stream).await
         }
         Err(fault) => Err(fault.into()),
     };
@@ -198,9 +203,35 @@ impl Drop for Task {
 
 type Connection = server::Connection<pipe::Pipe, stream::Chunk>;
 
+/// What lies on both sides of h2.
+struct Ends<'a> {
+    pumps: &'a pipe::Pumps,
+    crowd: Rc<intake::Crowd>,
+}
+
+impl Ends<'_> {
+    /// Looks for what comes next, out of the way of small frames.
+    fn poll_accept(
+        &self,
+        connection: &mut Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Asked, ::h2::Error>>> {
+        loop {
+            let next = connection.poll_accept(cx);
+            if next.is_ready() || !self.pumps.is_crowded() {
+                return next;
+            }
+            self.crowd.gather();
+        }
+    }
+}
+
+/// A request, and the means to answer it.
+type Asked = (::http::Request<::h2::RecvStream>, server::SendResponse<stream::Chunk>);
+
 async fn accept<F, S>(
     mut connection: Connection,
-    pumps: &pipe::Pumps,
+    ends: &Ends<'_>,
     life: &Rc<Life>,
     limits: &Limits,
     draining: impl Fn() -> bool,
@@ -219,8 +250,8 @@ where
                 connection.graceful_shutdown();
             }
             life.waker.set(Some(cx.waker().clone()));
-            let next = connection.poll_accept(cx);
-            if next.is_pending() && !cut_off && pumps.is_flooded() {
+            let next = ends.poll_accept(&mut connection, cx);
+            if next.is_pending() && !cut_off && ends.pumps.is_flooded() {
                 cut_off = true;
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 return connection.poll_accept(cx);
@@ -238,7 +269,7 @@ where
             continue;
         }
         let task = life.begin_task();
-        let serving = on_stream(Stream::new(received, respond, &limits.head));
+        let serving = on_stream(Stream::new(received, respond, &limits.head, &ends.crowd));
         io::spawn(async move {
             serving.await;
             drop(task);

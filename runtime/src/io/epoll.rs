@@ -160,6 +160,10 @@ impl Reader {
         self.0.source.until_ended().await;
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.source.ended.get()
+    }
+
     pub(super) fn closer(&self) -> Closer {
         Closer(Rc::downgrade(&self.0))
     }

@@ -137,6 +137,10 @@ impl Reader {
         }
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        socket::has_ended(self.0.fd())
+    }
+
     pub(super) fn closer(&self) -> Closer {
         self.0.closer()
     }

@@ -143,6 +143,10 @@ impl Reader {
         poll_fn(|cx| self.0.from.ended(cx.waker())).await;
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.from.has_ended()
+    }
+
     pub(super) fn closer(&self) -> Closer {
         Closer(Rc::downgrade(&self.0))
     }

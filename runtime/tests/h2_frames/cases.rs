@@ -21,6 +21,8 @@ pub(crate) enum Want {
     Status(u16),
     /// It is 200, and its body is this.
     Body(&'static str),
+    /// So much of its body comes, and no more.
+    Data(&'static str),
     /// A stream is reset, or the connection ended, with this code: each is allowed.
     Fault(u32),
     /// The connection is ended with this code.
@@ -38,7 +40,7 @@ pub(crate) type Case = (&'static str, Vec<u8>, Want);
 
 type Lines = Vec<(&'static str, &'static str)>;
 
-fn get(path: &'static str) -> Lines {
+pub(crate) fn get(path: &'static str) -> Lines {
     vec![(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "shop.test")]
 }
 
@@ -51,25 +53,25 @@ fn without(lines: Lines, name: &str) -> Lines {
     lines.into_iter().filter(|(own, _)| *own != name).collect()
 }
 
-fn changed(lines: Lines, name: &str, value: &'static str) -> Lines {
+pub(crate) fn changed(lines: Lines, name: &str, value: &'static str) -> Lines {
     lines.into_iter().map(|(own, old)| (own, if own == name { value } else { old })).collect()
 }
 
 /// The whole request of stream 1.
-fn asked(lines: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn asked(lines: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(lines))
 }
 
 /// The head of stream 1, whose body follows.
-fn begun(lines: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn begun(lines: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, 1, &block(lines))
 }
 
-fn data(flags: u8, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn data(flags: u8, bytes: &[u8]) -> Vec<u8> {
     frame(DATA, flags, 1, bytes)
 }
 
-fn post() -> Lines {
+pub(crate) fn post() -> Lines {
     changed(get("/echo"), ":method", "POST")
 }
 

@@ -1,5 +1,7 @@
 //! The asking side: one connection to a server, many calls at once.
 
+use super::flood::Watch;
+use super::intake::Crowd;
 use super::stream::{Body, Chunk, Fault, Sender, push_fields};
 use super::{Limits, pipe};
 use crate::buffers::Piece;
@@ -10,7 +12,8 @@ use crate::wire::{WireReader, WireWriter};
 use ::h2::client::{Builder, ResponseFuture, SendRequest};
 use ::http::Uri;
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -21,6 +24,7 @@ use std::time::Duration;
 pub struct Client {
     send: SendRequest<Chunk>,
     ended: Rc<Cell<bool>>,
+    crowd: Rc<Crowd>,
 }
 
 /// One request on its way: send its body, ask for the response.
@@ -32,7 +36,10 @@ pub struct Call {
 }
 
 /// A response that has not begun.
-pub struct Awaited(ResponseFuture);
+pub struct Awaited {
+    response: ResponseFuture,
+    crowd: Rc<Crowd>,
+}
 
 impl Client {
     /// Makes a connection that is open already into one of HTTP/2. Uses `limits` as the server
@@ -47,29 +54,50 @@ impl Client {
     ) -> Result<Self, Fault> {
         let deadline = Deadline::new(reader.closer());
         let linger_ms = limits.linger_ms;
-        let (pipe, pumps) = pipe::start(reader, writer, Piece::empty(), None);
+        let crowd = Rc::new(Crowd::default());
+        let watch = Watch::of_server(Rc::clone(&crowd));
+        let (pipe, pumps) = pipe::start(reader, writer, Piece::empty(), watch);
         let shaken = builder(limits).handshake(pipe).await;
         let ended = Rc::new(Cell::new(shaken.is_err()));
-        let life = Rc::clone(&ended);
+        let (life, bodies) = (Rc::clone(&ended), Rc::clone(&crowd));
         let (send, connection) = match shaken {
             Ok((send, connection)) => (Ok(send), Some(connection)),
             Err(fault) => (Err(fault.into()), None),
         };
         io::spawn(async move {
-            if let Some(connection) = connection {
+            if let Some(mut connection) = connection {
                 // Each call learns of the fault by itself.
-                let _ = connection.await;
+                let _ = poll_fn(|cx| {
+                    let ended = Pin::new(&mut connection).poll(cx);
+                    if ended.is_pending() && pumps.is_crowded() {
+                        bodies.gather();
+                        // Behind the tasks that were woken: one may take a body that was missed.
+                        let again = cx.waker().clone();
+                        io::spawn(async move { again.wake() });
+                    }
+                    ended
+                })
+                .await;
             }
             life.set(true);
             deadline.arm(linger_ms);
             pumps.ended().await;
         });
-        send.map(|send| Self { send, ended })
+        send.map(|send| Self { send, ended, crowd })
     }
 
-    /// Whether the connection is gone: make a new one.
+    /// Whether the connection is gone, or in doubt: make a new one.
     pub fn is_ended(&self) -> bool {
         self.ended.get()
+    }
+
+    /// Tells that a call was asked at this time and not answered. If nothing at all has come since,
+    /// the server may have vanished without a word, and the connection counts as gone; its open
+    /// calls go on.
+    pub fn doubt(&self, asked_us: u64) {
+        if self.crowd.heard_us() < asked_us {
+            self.ended.set(true);
+        }
     }
 
     /// Waits until the server allows one more call. May be dropped.
@@ -101,7 +129,8 @@ impl Client {
             .map_err(|_| Fault::Misuse)?;
         push_fields(head.headers_mut(), &request.fields)?;
         let (response, sender) = self.send.send_request(head, end)?;
-        Ok(Call { sender: Sender(sender), response: Awaited(response) })
+        let response = Awaited { response, crowd: Rc::clone(&self.crowd) };
+        Ok(Call { sender: Sender(sender), response })
     }
 }
 
@@ -113,10 +142,10 @@ impl Awaited {
     /// The server gave the call up or the connection is gone.
     pub async fn head(&mut self, into: &mut Response) -> Result<Body, Fault> {
         let received = poll_fn(|cx| {
-            while let Poll::Ready(Some(interim)) = self.0.poll_informational(cx) {
+            while let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
                 drop(interim?);
             }
-            std::pin::Pin::new(&mut self.0).poll(cx)
+            Pin::new(&mut self.response).poll(cx)
         });
         let (parts, body) = received.await.map_err(Fault::from)?.into_parts();
         into.clear();
@@ -125,7 +154,7 @@ impl Awaited {
         for (name, value) in &parts.headers {
             into.fields.add(name.as_str(), value.as_bytes());
         }
-        Ok(Body::new(body))
+        Ok(Body::new(&self.crowd, body))
     }
 }
 

@@ -4,8 +4,13 @@
 //! they come. Each takes one of a budget here; requests, bodies and our own DATA frames give some
 //! back, and so does time. An honest client never comes near the end of it: it updates windows for
 //! what it was sent, and pings now and then.
+//!
+//! Small DATA frames are counted for [`super::intake`], here because it is here that frames are
+//! seen.
 
+use super::intake::Crowd;
 use crate::clock;
+use std::rc::Rc;
 
 /// Bytes before a frame's payload.
 const HEADER_BYTES: usize = 9;
@@ -15,6 +20,9 @@ pub(super) const FRAMES_MAX: u32 = 1_000;
 const FRAMES_PER_S: u64 = 50;
 /// What a request, or a DATA frame of ours, gives back: both windows may be updated for it.
 const FRAMES_PER_ANSWER: u32 = 4;
+/// So many bytes in a DATA frame of ours give back one more: Go's client, for one, updates both
+/// windows after every 4 KiB that its user reads.
+const BYTES_PER_FRAME: usize = 256;
 /// What a DATA frame of the client's gives back.
 const FRAMES_PER_DATA: u32 = 2;
 
@@ -23,6 +31,7 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const FLAG_ACK: u8 = 1;
 const FLAG_END_STREAM: u8 = 1;
+const FLAG_PADDED: u8 = 8;
 
 /// Which way the bytes go.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,6 +46,9 @@ pub(super) struct Watch {
     leaving: Scan,
     left: u32,
     renewed_us: u64,
+    /// The peer is the server: what it sends was asked for.
+    trusting: bool,
+    crowd: Rc<Crowd>,
 }
 
 /// Where frames begin in one direction.
@@ -78,13 +90,25 @@ impl Scan {
 
 impl Watch {
     /// A server's connection that begins with the client's preface.
-    pub(super) fn new() -> Self {
-        Self {
-            arriving: Scan::new(super::PREFACE.len()),
-            leaving: Scan::new(0),
-            left: FRAMES_MAX,
-            renewed_us: clock::now_us(),
-        }
+    pub(super) fn of_client(crowd: Rc<Crowd>) -> Self {
+        let arriving = Scan::new(super::PREFACE.len());
+        let (leaving, renewed_us) = (Scan::new(0), clock::now_us());
+        Self { arriving, leaving, left: FRAMES_MAX, renewed_us, trusting: false, crowd }
+    }
+
+    /// A client's connection: only small frames are counted.
+    pub(super) fn of_server(crowd: Rc<Crowd>) -> Self {
+        Self { arriving: Scan::new(0), trusting: true, ..Self::of_client(crowd) }
+    }
+
+    /// How much may be read at once.
+    pub(super) fn part_bytes_max(&self) -> usize {
+        self.crowd.part_bytes_max()
+    }
+
+    /// Whether so many small frames have come in that they must be gathered before more is read.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.crowd.is_full()
     }
 
     /// Whether the budget is used up.
@@ -94,13 +118,17 @@ impl Watch {
 
     /// Looks at what came in.
     pub(super) fn arrived(&mut self, bytes: &[u8]) {
-        self.renew();
+        let now_us = clock::now_us();
+        self.crowd.hear(now_us);
+        self.renew(now_us);
         self.look(Way::In, bytes);
     }
 
     /// Looks at what goes out.
     pub(super) fn leaves(&mut self, bytes: &[u8]) {
-        self.look(Way::Out, bytes);
+        if !self.trusting {
+            self.look(Way::Out, bytes);
+        }
     }
 
     fn look(&mut self, way: Way, mut bytes: &[u8]) {
@@ -108,13 +136,21 @@ impl Watch {
         while !bytes.is_empty() && self.left > 0 {
             let scan = if way == Way::In { &mut self.arriving } else { &mut self.leaving };
             let Some((length, kind, flags)) = scan.next(&mut bytes) else { continue };
+            if way == Way::In && kind == DATA {
+                // Padding is no payload, and how much there is of it is not looked at.
+                self.crowd.came(if flags & FLAG_PADDED == 0 { length } else { 1 });
+            }
             let back = match (way, kind) {
+                _ if self.trusting => 0,
                 (Way::In, HEADERS) => FRAMES_PER_ANSWER,
                 (Way::In, DATA) if length > 0 => FRAMES_PER_DATA,
                 (Way::In, DATA) if flags & FLAG_END_STREAM != 0 => 0,
                 // Ours to be acknowledged are few.
                 (Way::In, SETTINGS) if flags & FLAG_ACK != 0 => 0,
-                (Way::Out, DATA) if length > 0 => FRAMES_PER_ANSWER,
+                (Way::Out, DATA) if length > 0 => {
+                    // A frame has at most 24 bits of length.
+                    FRAMES_PER_ANSWER + (length / BYTES_PER_FRAME) as u32
+                }
                 (Way::Out, _) => 0,
                 (Way::In, _) => {
                     self.left -= 1;
@@ -128,8 +164,7 @@ impl Watch {
     }
 
     /// Gives back what time does; what it does not is kept for the next look.
-    fn renew(&mut self) {
-        let now_us = clock::now_us();
+    fn renew(&mut self, now_us: u64) {
         let frames = now_us.saturating_sub(self.renewed_us) * FRAMES_PER_S / 1_000_000;
         if frames > 0 && self.left > 0 {
             self.renewed_us = now_us;
@@ -156,7 +191,7 @@ mod tests {
             frames.iter().flat_map(|(kind, flags, length)| frame(*kind, *flags, *length)).collect();
         let all = [super::super::PREFACE, &all.repeat(times)].concat();
         for cut in [1, 2, 5, 8, 9, 10, 24, 100, 16_384] {
-            let mut watch = Watch::new();
+            let mut watch = Watch::of_client(Rc::default());
             all.chunks(cut).for_each(|part| watch.look(Way::In, part));
             assert_eq!(watch.left, left, "{frames:?}, cut by {cut}");
             assert_eq!(watch.is_flooded(), left == 0);
@@ -181,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_we_send_and_time_give_frames_back() {
-        let mut watch = Watch::new();
+        let mut watch = Watch::of_client(Rc::default());
         watch.look(Way::In, super::super::PREFACE);
         watch.look(Way::In, &frame(8, 0, 4).repeat(900));
         assert_eq!(watch.left, FRAMES_MAX - 900);
@@ -193,5 +228,35 @@ mod tests {
         watch.arrived(&[]);
         assert_eq!(watch.left, FRAMES_MAX - 300);
         clock::end();
+    }
+
+    #[test]
+    fn a_client_that_updates_windows_after_every_few_bytes_is_honest() {
+        let mut watch = Watch::of_client(Rc::default());
+        watch.look(Way::In, super::super::PREFACE);
+        for _ in 0..10_000 {
+            // 16 KiB, for which it updates both windows, 1 KiB at a time.
+            watch.leaves(&frame(DATA, 0, 16_384));
+            watch.look(Way::In, &frame(8, 0, 4).repeat(32));
+        }
+        assert!(watch.left > FRAMES_MAX / 2, "{}", watch.left);
+    }
+
+    #[test]
+    fn small_frames_are_counted_on_both_sides() {
+        for watch in [Watch::of_client, Watch::of_server] {
+            let crowd = Rc::new(Crowd::default());
+            let mut watch = watch(Rc::clone(&crowd));
+            if !watch.trusting {
+                watch.look(Way::In, super::super::PREFACE);
+            }
+            watch.look(Way::In, &frame(DATA, 0, 9).repeat(20));
+            watch.look(Way::In, &frame(DATA, FLAG_PADDED, 900));
+            watch.look(Way::In, &frame(DATA, 0, 900));
+            watch.look(Way::In, &frame(DATA, 0, 0));
+            watch.look(Way::In, &frame(6, 0, 8).repeat(20));
+            assert_eq!(crowd.small_frames(), 21);
+            assert_eq!(watch.left == FRAMES_MAX, watch.trusting, "{}", watch.left);
+        }
     }
 }

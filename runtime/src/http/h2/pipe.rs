@@ -26,7 +26,6 @@ pub(super) struct Pipe(Rc<RefCell<Queues>>);
 /// The other ends: wait for them with [`Pumps::ended`].
 pub(super) struct Pumps(Rc<RefCell<Queues>>);
 
-#[derive(Default)]
 struct Queues {
     inbox: VecDeque<Piece>,
     /// Nothing more will be received.
@@ -43,8 +42,8 @@ struct Queues {
     sent_all: bool,
     /// h2 is gone: what still comes in is thrown away.
     abandoned: bool,
-    /// On the serving side: no more is read from a client that floods.
-    watch: Option<Watch>,
+    /// No more is read from a client that floods, nor before small frames were gathered.
+    watch: Watch,
     reads: Option<Waker>,
     writes: Option<Waker>,
     pump_in: Option<Waker>,
@@ -63,9 +62,9 @@ pub(super) fn start(
     reader: WireReader,
     writer: WireWriter,
     first: Piece,
-    watch: Option<Watch>,
+    watch: Watch,
 ) -> (Pipe, Pumps) {
-    let mut queues = Queues { watch, ..Queues::default() };
+    let mut queues = Queues::new(watch);
     if !first.is_empty() {
         queues.inbox.push_back(first);
     }
@@ -91,7 +90,12 @@ impl Pumps {
 
     /// Whether the client has sent more empty frames than it may.
     pub(super) fn is_flooded(&self) -> bool {
-        self.0.borrow().is_flooded()
+        self.0.borrow().watch.is_flooded()
+    }
+
+    /// Whether nothing is read until small frames are gathered.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.0.borrow().watch.is_crowded()
     }
 }
 
@@ -144,8 +148,24 @@ async fn pump_out(mut writer: WireWriter, queues: Rc<RefCell<Queues>>) {
 }
 
 impl Queues {
-    fn is_flooded(&self) -> bool {
-        self.watch.as_ref().is_some_and(Watch::is_flooded)
+    fn new(watch: Watch) -> Self {
+        Self {
+            inbox: VecDeque::new(),
+            received_all: false,
+            outbox: Pages::new(),
+            filling: None,
+            outbox_bytes: 0,
+            flush: false,
+            written_all: false,
+            sent_all: false,
+            abandoned: false,
+            watch,
+            reads: None,
+            writes: None,
+            pump_in: None,
+            pump_out: None,
+            ended: None,
+        }
     }
 
     /// All that waits to be sent; nothing at the end.
@@ -175,9 +195,7 @@ impl Queues {
         let fits = bytes.len().min(OUTBOX_BYTES_MAX - self.outbox_bytes.min(OUTBOX_BYTES_MAX));
         bytes = bytes.get(..fits).unwrap_or_default();
         self.outbox_bytes += fits;
-        if let Some(watch) = &mut self.watch {
-            watch.leaves(bytes);
-        }
+        self.watch.leaves(bytes);
         while !bytes.is_empty() {
             let page = self.filling.get_or_insert_with(Page::take);
             let taken = page.extend(bytes);
@@ -222,19 +240,17 @@ impl AsyncRead for Pipe {
     ) -> Poll<io::Result<()>> {
         let mut queues = self.0.borrow_mut();
         let Queues { inbox, watch, .. } = &mut *queues;
-        let flooded = watch.as_ref().is_some_and(Watch::is_flooded);
-        let Some(piece) = inbox.front_mut().filter(|_| !flooded) else {
-            if queues.received_all && !flooded {
+        let stopped = watch.is_flooded() || watch.is_crowded();
+        let Some(piece) = inbox.front_mut().filter(|_| !stopped) else {
+            if queues.received_all && !stopped {
                 return Poll::Ready(Ok(()));
             }
             queues.reads = Some(cx.waker().clone());
             return Poll::Pending;
         };
-        let part = piece.split_to(room.remaining());
+        let part = piece.split_to(room.remaining().min(watch.part_bytes_max()));
         room.put_slice(&part);
-        if let Some(watch) = watch {
-            watch.arrived(&part);
-        }
+        watch.arrived(&part);
         if piece.is_empty() {
             inbox.pop_front();
             wake(&mut queues.pump_in);

@@ -1,5 +1,6 @@
 //! One stream: heads, bodies, and the reply.
 
+use super::intake::{Crowd, Intake, Next};
 use crate::buffers::Piece;
 use crate::http::body::{Framing, declared_length};
 use crate::http::head::{
@@ -7,11 +8,12 @@ use crate::http::head::{
 };
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream, SendStream};
-use ::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use ::http::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue};
 use ::http::request::Parts;
 use bytes::{Buf, Bytes};
 use std::fmt;
 use std::future::poll_fn;
+use std::rc::Rc;
 
 /// Body pieces from here on keep a page of the pool; smaller ones get memory of their size.
 const PAGED_BYTES_MIN: usize = 4096;
@@ -90,6 +92,7 @@ impl Stream {
         received: ::http::Request<RecvStream>,
         respond: SendResponse<Chunk>,
         limits: &Limits,
+        crowd: &Rc<Crowd>,
     ) -> Self {
         let (parts, stream) = received.into_parts();
         let mut request = Request::default();
@@ -107,7 +110,7 @@ impl Stream {
             request,
             fault: fault.err(),
             framing,
-            body: Body::new(stream),
+            body: Body::new(crowd, stream),
             reply: Reply { respond, sender: None },
         }
     }
@@ -171,15 +174,17 @@ fn join_cookies(fields: &mut Fields, headers: &HeaderMap) {
 
 /// A body that is received, piece by piece.
 pub struct Body {
-    stream: RecvStream,
+    /// None: it had ended before it began.
+    intake: Option<Rc<Intake>>,
     /// Of the piece that was given out last: the peer may send as much again once the next one
     /// is asked for.
     unreleased_bytes: usize,
 }
 
 impl Body {
-    pub(super) fn new(stream: RecvStream) -> Self {
-        Self { stream, unreleased_bytes: 0 }
+    pub(super) fn new(crowd: &Rc<Crowd>, stream: RecvStream) -> Self {
+        let intake = (!stream.is_end_stream()).then(|| crowd.add(stream));
+        Self { intake, unreleased_bytes: 0 }
     }
 
     /// The next piece; nothing at the end. Asking for it lets the peer send as much as the last
@@ -189,31 +194,35 @@ impl Body {
     /// The peer gave up, or sent less or more than it had declared.
     pub async fn next(&mut self) -> Option<Result<Piece, Fault>> {
         self.release();
+        let intake = self.intake.as_deref()?;
         loop {
-            let next = poll_fn(|cx| self.stream.poll_data(cx)).await?;
-            match next {
-                Err(fault) => return Some(Err(fault.into())),
-                Ok(bytes) if bytes.is_empty() => {}
-                Ok(bytes) => {
-                    self.unreleased_bytes = bytes.len();
-                    return Some(Ok(piece_of(&bytes)));
-                }
+            let piece = match poll_fn(|cx| intake.poll_next(cx)).await? {
+                Err(fault) => return Some(Err(fault)),
+                Ok(Next::Frame(bytes)) => piece_of(&bytes),
+                Ok(Next::Gathered(bytes)) => Piece::from_vec(bytes),
+            };
+            if !piece.is_empty() {
+                self.unreleased_bytes = piece.len();
+                return Some(Ok(piece));
             }
         }
     }
 
     /// Whether nothing more comes: no body, or all of it was read.
     pub fn is_ended(&self) -> bool {
-        self.stream.is_end_stream()
+        self.intake.as_deref().is_none_or(Intake::is_ended)
     }
 
-    /// The lines after the body, once it has ended; pseudo-headers and framing left out.
+    /// The lines after the body, once it has ended; framing left out. h2 drops pseudo-headers
+    /// among them without a word, where RFC 9113, section 8.1, asks for a fault: nobody behind it
+    /// can see that they were there, and nothing of them gets further.
     ///
     /// # Errors
     /// The client gave up.
     pub async fn trailers(&mut self) -> Result<Option<Fields>, Fault> {
         self.release();
-        let Some(trailers) = poll_fn(|cx| self.stream.poll_trailers(cx)).await? else {
+        let Some(intake) = self.intake.as_deref() else { return Ok(None) };
+        let Some(trailers) = poll_fn(|cx| intake.poll_trailers(cx)).await? else {
             return Ok(None);
         };
         let mut fields = Fields::new();
@@ -225,10 +234,9 @@ impl Body {
     }
 
     fn release(&mut self) {
-        if self.unreleased_bytes > 0 {
-            // It fails only if more is released than was received.
-            let _ = self.stream.flow_control().release_capacity(self.unreleased_bytes);
-            self.unreleased_bytes = 0;
+        let bytes = std::mem::take(&mut self.unreleased_bytes);
+        if let Some(intake) = self.intake.as_deref().filter(|_| bytes > 0) {
+            intake.release(bytes);
         }
     }
 }
@@ -334,7 +342,7 @@ impl Reply {
     /// # Errors
     /// The stream is gone, or the status is not an interim one.
     pub fn interim(&mut self, response: &Response) -> Result<(), Fault> {
-        let head = head_of(response, None)?;
+        let head = head_of(response, &Added::default())?;
         self.respond.send_informational(head).map_err(Fault::from)
     }
 
@@ -344,20 +352,20 @@ impl Reply {
     /// # Errors
     /// The stream is gone, or a head was sent already.
     pub fn head(&mut self, response: &Response, end: bool) -> Result<(), Fault> {
-        self.head_of_length(response, None, end)
+        self.head_with(response, &Added::default(), end)
     }
 
-    /// As [`Self::head`]; a length goes in place of the one that `response` may have.
+    /// As [`Self::head`], with lines that `response` does not have.
     ///
     /// # Errors
     /// As [`Self::head`].
-    pub fn head_of_length(
+    pub fn head_with(
         &mut self,
         response: &Response,
-        length: Option<u64>,
+        added: &Added<'_>,
         end: bool,
     ) -> Result<(), Fault> {
-        let head = head_of(response, length)?;
+        let head = head_of(response, added)?;
         self.sender = Some(Sender(self.respond.send_response(head, end)?));
         Ok(())
     }
@@ -411,18 +419,31 @@ impl Reply {
     }
 }
 
-fn head_of(response: &Response, length: Option<u64>) -> Result<::http::Response<()>, Fault> {
+/// Lines that an answer gets as it leaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Added<'a> {
+    /// The length of the body, in place of the one that the answer may have.
+    pub length: Option<u64>,
+    /// The time, for an answer that tells none.
+    pub date: Option<&'a [u8]>,
+}
+
+fn head_of(response: &Response, added: &Added<'_>) -> Result<::http::Response<()>, Fault> {
     let mut head = ::http::Response::new(());
     *head.status_mut() =
         ::http::StatusCode::from_u16(response.status).map_err(|_| Fault::Misuse)?;
-    head.headers_mut().reserve(response.fields.len() + 1);
-    match length {
+    head.headers_mut().reserve(response.fields.len() + 2);
+    match added.length {
         None => push_fields(head.headers_mut(), &response.fields)?,
         Some(length) => {
             let without = NOT_SENT.and(Seen::of(&[Known::ContentLength]));
             push_some(head.headers_mut(), &response.fields, without)?;
             head.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
+    }
+    if let Some(date) = added.date {
+        let date = HeaderValue::from_bytes(date).map_err(|_| Fault::Misuse)?;
+        head.headers_mut().insert(DATE, date);
     }
     Ok(head)
 }

@@ -65,13 +65,18 @@ impl Pipe {
         Poll::Pending
     }
 
-    /// Ready when the end or a fault has arrived, whatever lies before it.
+    /// Whether the end or a fault has arrived, whatever lies before it.
+    pub(super) fn has_ended(&self) -> bool {
+        let (state, now_us) = (self.0.borrow(), clock::now_us());
+        state.reset || state.closed || state.end_us.is_some_and(|at_us| at_us <= now_us)
+    }
+
+    /// Ready when it has.
     pub(super) fn ended(&self, waker: &Waker) -> Poll<()> {
-        let mut state = self.0.borrow_mut();
-        let now_us = clock::now_us();
-        if state.reset || state.closed || state.end_us.is_some_and(|at_us| at_us <= now_us) {
+        if self.has_ended() {
             return Poll::Ready(());
         }
+        let mut state = self.0.borrow_mut();
         state.reader = Some(waker.clone());
         if let Some(at_us) = state.end_us {
             world::wake_at(at_us, waker.clone());
