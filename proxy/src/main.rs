@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 
 /// Starts everything in order, waits for a signal, stops everything in the opposite order.
 fn run(command: &Command) -> Result<(), String> {
+    process::use_small_pages();
     // 1. Settings: what is wrong, not built or unknown is said before anything is touched.
     let (settings, notices) = cli::settings(command)?;
     if let Some(refusal) = settings.refusal() {
