@@ -1,14 +1,17 @@
 //! Adopting a new configuration on a core: what it adds to one turn of the loop.
 //!
-//! Budget (issue of the first slice): under 50 µs at 100,000 credentials, for any single turn, so
-//! the longest is printed beside criterion's mean, by the wall clock and by the thread's CPU time,
-//! which does not count that others had the CPU. DESIGN section 7 wants the same at 1,000,000.
+//! Budget: under 50 µs for any single turn, at 1,000,000 credentials (DESIGN section 7). The machine
+//! interrupts a thread now and then for longer than that, so a turn that adopts and one that has
+//! nothing to adopt are measured in pairs, one right after the other, and the upper ends of both are
+//! printed: what adopting adds to the longest turns is their difference. Times are the thread's CPU
+//! time, which does not count that others had the CPU.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark stops where it is wrong")]
 
 use std::hint::black_box;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use plugins::pdk::Snapshot;
@@ -16,7 +19,7 @@ use proxy::plan::Slots;
 use proxy::roadmap::Roadmap;
 use proxy::route::Flavor;
 use proxy::upstream_tls::UpstreamTls;
-use runtime::board::Board;
+use runtime::board::{Board, View};
 use serde_json::json;
 use store::schema::Catalogue;
 use store::script;
@@ -58,6 +61,27 @@ fn put_key(catalogue: &Catalogue, tables: &mut Tables, owner: &str, number: usiz
     tables.put(&row).unwrap();
 }
 
+/// One turn of the loop: the newest is looked up, what an exchange held is let go.
+fn turn(view: &View<Snapshot>, held: Rc<Arc<Snapshot>>) -> Duration {
+    let begun = cpu();
+    black_box(view.get());
+    drop(held);
+    view.sweep();
+    cpu() - begun
+}
+
+/// The upper ends of both kinds of turns, side by side.
+fn tell(count: usize, adopting: &mut [Duration], idle: &mut [Duration]) {
+    adopting.sort_unstable();
+    idle.sort_unstable();
+    println!("adopt/{count}: {} turns of each kind, the longest last", adopting.len());
+    for share in [0.5, 0.9, 0.99, 0.999, 0.9999, 1.0] {
+        let at = |turns: &[Duration]| turns[((turns.len() - 1) as f64 * share) as usize];
+        let (with, without) = (at(adopting), at(idle));
+        println!("  {share}: adopting {with:?}, nothing to adopt {without:?}");
+    }
+}
+
 fn adopt(c: &mut Criterion) {
     let catalogue = catalogue();
     let slots = Arc::new(Slots::new(proxy::engine::specs().iter().copied()));
@@ -73,7 +97,7 @@ fn adopt(c: &mut Criterion) {
         };
         let board = Arc::new(Board::new(snapshot(0, &tables)));
         let view = Board::view(&board);
-        let (mut longest, mut longest_cpu, mut changes) = (Duration::ZERO, Duration::ZERO, 0);
+        let (mut adopting, mut idle, mut changes) = (Vec::new(), Vec::new(), 0);
         group.bench_function(BenchmarkId::from_parameter(count), |bench| {
             bench.iter_custom(|times| {
                 let mut whole = Duration::ZERO;
@@ -83,31 +107,15 @@ fn adopt(c: &mut Criterion) {
                     // An exchange still holds what is replaced, as on a busy core.
                     let held = view.get();
                     board.publish(snapshot(changes as u64, &tables));
-                    let (begun_cpu, begun) = (cpu(), Instant::now());
-                    black_box(view.get());
-                    drop(held);
-                    view.sweep();
-                    let took = begun.elapsed();
-                    longest = longest.max(took);
-                    longest_cpu = longest_cpu.max(cpu() - begun_cpu);
+                    let took = turn(&view, held);
+                    adopting.push(took);
                     whole += took;
+                    idle.push(turn(&view, view.get()));
                 }
                 whole
             });
         });
-        println!("adopt/{count}: longest of {changes} turns {longest:?}, CPU {longest_cpu:?}");
-        // The same without anything to adopt, beside as much other work: what the machine does to
-        // the longest turn by itself.
-        let mut idle = Duration::ZERO;
-        for change in 0..changes {
-            put_key(&catalogue, &mut tables, &owner, count + change % 1_000);
-            drop(snapshot(0, &tables));
-            let begun = cpu();
-            black_box(view.get());
-            view.sweep();
-            idle = idle.max(cpu() - begun);
-        }
-        println!("adopt/{count}: longest of as many turns with nothing to adopt, CPU {idle:?}");
+        tell(count, &mut adopting, &mut idle);
     }
     group.finish();
 }

@@ -12,6 +12,7 @@ use std::{
 use super::{Dice, Findings, Options, Stage};
 use crate::{
     Fault,
+    admin::Admin,
     clients::{Load, Pace, Plan},
     collector::{Books, Collector, Depth},
     scene, upstream,
@@ -34,6 +35,7 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
     let mut plan = plan(&stage, options.connections, options.seed, &heard);
     plan.pace = Pace::Closed;
     let mut dice = Dice::new(options.seed);
+    let mut dropped = 0;
     let (server, admin) = (&mut stage.server, &mut stage.admin);
     let mut load = Load::new(&mut stage.engine, plan);
     for kill in 1..=options.kills + 1 {
@@ -43,6 +45,8 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
         load.run_until(goal, Duration::from_secs(SEGMENT_SECONDS_MAX))?;
         if kill <= options.kills {
             let (answers, busy) = (load.score().answers(), load.busy());
+            // What this process has counted as dropped would be forgotten with it.
+            dropped += dropped_by(admin)?;
             server.kill();
             let begun = Instant::now();
             server.restart()?;
@@ -60,8 +64,10 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
         score.answers() >= options.requests,
         &format!("{} answers of {} wanted", score.answers(), options.requests),
     );
+    wait_until_sent(admin)?;
     wait_until_quiet(&stage.collector);
-    findings.note(&format!("GET /status: {}", scene::status(admin)?["moesif"]));
+    dropped += dropped_by(admin)?;
+    findings.judge(dropped == 0, &format!("{dropped} events were dropped and counted"));
     judge(&heard.borrow(), &stage.collector, findings);
     Ok(())
 }
@@ -100,6 +106,24 @@ fn ask(number: u64, dice: &mut Dice, out: &mut Vec<u8>) {
     );
     out.extend_from_slice(head.as_bytes());
     upstream::json_of(bytes as usize, out);
+}
+
+fn dropped_by(admin: &mut Admin) -> Result<u64, Fault> {
+    let events = &scene::status(admin)?["tollgate"]["events"];
+    Ok(events["dropped"].as_u64().ok_or("the status tells no drops")?)
+}
+
+/// Waits until nothing is queued: a batch that was cut waits longer for its next try than the
+/// collector need be without news to be called quiet.
+pub(super) fn wait_until_sent(admin: &mut Admin) -> Result<(), Fault> {
+    let until = Instant::now() + Duration::from_secs(DELIVERY_SECONDS_MAX);
+    while Instant::now() < until {
+        if scene::status(admin)?["tollgate"]["events"]["queued"] == 0 {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
 }
 
 /// Waits until the collector has had nothing new for a while.
