@@ -9,7 +9,6 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark stops where it is wrong")]
 
 use std::hint::black_box;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +61,7 @@ fn put_key(catalogue: &Catalogue, tables: &mut Tables, owner: &str, number: usiz
 }
 
 /// One turn of the loop: the newest is looked up, what an exchange held is let go.
-fn turn(view: &View<Snapshot>, held: Rc<Arc<Snapshot>>) -> Duration {
+fn turn<Held>(view: &View<Snapshot>, held: Held) -> Duration {
     let begun = cpu();
     black_box(view.get());
     drop(held);
