@@ -1,10 +1,10 @@
 //! Adopting a new configuration on a core: what it adds to one turn of the loop.
 //!
-//! Budget: under 50 µs for any single turn, at 1,000,000 credentials (DESIGN section 7). The machine
-//! interrupts a thread now and then for longer than that, so a turn that adopts and one that has
-//! nothing to adopt are measured in pairs, one right after the other, and the upper ends of both are
-//! printed: what adopting adds to the longest turns is their difference. Times are the thread's CPU
-//! time, which does not count that others had the CPU.
+//! Budget: under 50 µs for any single turn, at 1,000,000 credentials (DESIGN section 7). The
+//! machine interrupts a thread now and then for longer than that, so a turn that adopts and one
+//! that has nothing to adopt are measured in pairs, one right after the other, and the upper ends
+//! of both are printed: what adopting adds to the longest turns is their difference. Times are the
+//! thread's CPU time, which does not count that others had the CPU.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark stops where it is wrong")]
 

@@ -1,12 +1,12 @@
-//! How fast the office is, and that the road does not notice: 10,000 routes, 100,000 consumers with
-//! a key each, and 1,000 PUTs a second while requests run (SQLite).
+//! How fast the office is, and that the road does not notice: 10,000 routes, 100,000 consumers
+//! with a key each, and 1,000 PUTs a second while requests run (SQLite).
 //!
-//! Windows without PUTs, with PUTs into this gateway and with the same PUTs into a twin take turns,
-//! so that what the machine does besides falls on all. The twin has the same rows, serves nobody
-//! and lives with the offices: what its PUTs add is disk, caches and interrupts of the machine, not
-//! work of our road. The road's core, the clients and the upstream have a CPU of their own, the offices
-//! and who writes have the others: what is compared is what the office does to the road, not who
-//! gets the CPU. On one CPU there is nothing to keep apart; that is said.
+//! Windows without PUTs, with PUTs into this gateway and with the same PUTs into a twin take
+//! turns, so that what the machine does besides falls on all. The twin has the same rows, serves
+//! nobody and lives with the offices: what its PUTs add is disk, caches and interrupts of the
+//! machine, not work of our road. The road's core, the clients and the upstream have a CPU of
+//! their own, the offices and who writes have the others: what is compared is what the office does
+//! to the road, not who gets the CPU. On one CPU there is nothing to keep apart; that is said.
 
 use std::{
     sync::{
