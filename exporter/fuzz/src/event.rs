@@ -9,13 +9,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use exporter::event::record::Record;
 use exporter::event::{
-    Body, BodyState, Consumer, Credential, Direction, Lines, RECORD_VERSION, Report, Scheme,
+    Body, BodyState, Consumer as Caller, Credential, Direction, Lines, RECORD_VERSION, Report,
+    Scheme,
 };
 use exporter::moesif::event::{EVENT_BYTES_MAX, push_event};
 use exporter::moesif::json::names_member;
 use exporter::moesif::settings::Settings;
 use libfuzzer_sys::fuzz_target;
-use runtime::ring::{self, Next};
+use runtime::ring::{self, Consumer, Next, Producer};
+use std::cell::RefCell;
 
 /// A value that no input has by chance.
 const SECRET: &str = "s3cr3t-0123456789";
@@ -75,20 +77,34 @@ fuzz_target!(|input: &[u8]| {
         response_fields: Lines::Pairs(&lines),
         response_fields_more: Lines::Pairs(&[]),
         response_body: captured,
-        consumer: Consumer::default(),
+        consumer: Caller::default(),
         credential: Credential::default(),
         service_name: None,
         route_hosts: None,
         blocked_by: None,
         weight: 1,
     };
-    let Ok((mut producer, mut consumer)) = ring::anonymous(8 << 20, RECORD_VERSION) else { return };
-    if !report.commit(&mut producer) {
-        return;
-    }
-    let taken = consumer.take();
-    assert!(matches!(taken, Next::Record { .. }), "what was committed is there");
-    let Next::Record { bytes, .. } = taken else { return };
+    RING.with_borrow_mut(|ring| {
+        let Some((producer, consumer)) = ring else { return };
+        if report.commit(producer) {
+            let taken = consumer.take();
+            assert!(matches!(taken, Next::Record { .. }), "what was committed is there");
+            if let Next::Record { bytes, .. } = taken {
+                check(bytes, choice);
+            }
+            consumer.release();
+        }
+    });
+});
+
+thread_local! {
+    /// One for all inputs: to make one takes longer than to make an event.
+    static RING: RefCell<Option<(Producer, Consumer)>> =
+        RefCell::new(ring::anonymous(1 << 20, RECORD_VERSION).ok());
+}
+
+/// One record as an event.
+fn check(bytes: &[u8], choice: u8) {
     let record = Record::read(bytes);
     assert!(record.is_ok(), "our own record is read");
     let (Ok(record), Some(settings)) = (record, settings(choice)) else { return };
@@ -109,7 +125,7 @@ fuzz_target!(|input: &[u8]| {
         }
         Err(fault) => assert!(fault.to_string().contains("recursion"), "{fault} in {text}"),
     }
-});
+}
 
 /// A body's bytes as the event shows them.
 fn shown(body: &serde_json::Value) -> Vec<u8> {
