@@ -58,6 +58,7 @@ fn an_answers_trailers_pass_to_who_takes_them() {
         let out = out.expect("nghttp is installed: Debian's package nghttp2-client");
         let said = String::from_utf8_lossy(&out.stdout).into_owned();
         assert!(said.contains("x-sum: 900150983cd24fb0"), "{driver}: {said}");
+        assert!(said.contains(" date: "), "{driver}: an answer without a date gets one: {said}");
         assert!(
             !said.contains("set-cookie") && !said.contains("x-consumer-id"),
             "{driver}: {said}"
