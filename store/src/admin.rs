@@ -89,9 +89,15 @@ impl Admin {
     }
 
     fn reply(&mut self, store: &mut Working<'_>, call: &Call) -> Answered {
+        let named = Method::named(&call.method);
+        if !path::is_well_escaped(&call.path) {
+            return Err(Reply::message(400, "Bad request"));
+        }
+        if named.is_some_and(Method::has_body) {
+            body::accepted(call)?;
+        }
         let Some(segments) = path::segments(&call.path) else { return Err(Reply::not_found()) };
         let mut hit = self.places.find(&segments).ok_or_else(Reply::not_found)?;
-        let named = Method::named(&call.method);
         let reads = matches!(named, Some(Method::Get | Method::Head)) && !call.query.is_empty();
         if matches!(hit.place, Place::Own(_)) && !reads {
             // A row may have the name that the endpoint took.
@@ -185,7 +191,8 @@ impl Fixture<'_, '_> {
                 Err(Reply::message(405, "cannot change log level when not using a database"))
             }
             Fixed::LogLevel | Fixed::SetLogLevel => {
-                node::log_level(self.node, self.method, name, timeout(&sent))
+                let timeout = timeout(&sent, &self.call.query)?;
+                node::log_level(self.node, self.method, name, timeout.as_ref())
             }
             Fixed::Config if self.store.is_declarative() => {
                 config::answer(self.store, self.call, self.method)
@@ -203,8 +210,11 @@ impl Fixture<'_, '_> {
     }
 }
 
-fn timeout(sent: &Sent) -> Option<&Json> {
-    sent.fields.get("timeout")
+/// How long a log level holds, from the body or the query.
+fn timeout(sent: &Sent, query: &str) -> Result<Option<Json>, Reply> {
+    let query = page::Query::read(query)?;
+    let asked = || query.text("timeout").map(|text| json!(text));
+    Ok(sent.fields.get("timeout").cloned().or_else(asked))
 }
 
 fn unavailable(when: &str) -> Reply {

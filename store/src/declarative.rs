@@ -116,7 +116,9 @@ impl Refusal {
             "fields": fields,
         });
         if let Some(flattened) = &self.flattened {
-            body["flattened_errors"] = json!(flattened);
+            // Lua's empty table is an object.
+            let none = flattened.is_empty();
+            body["flattened_errors"] = if none { json!({}) } else { json!(flattened) };
         }
         body
     }

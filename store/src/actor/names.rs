@@ -24,7 +24,8 @@ impl Working<'_> {
     /// The names that an input gives its row: `None` if it leaves them as they are.
     ///
     /// # Errors
-    /// A name is given twice, or is another row's; Kong says so before it checks anything else.
+    /// A name is given twice, is none, or is another row's; Kong says so before it checks anything
+    /// else.
     pub(super) fn names_given(
         &self,
         entity: &'static Entity,
@@ -42,7 +43,11 @@ impl Working<'_> {
         if let Some([twice, _]) = names.array_windows().find(|[one, two]| one == two) {
             return refused(format!("{twice} is duplicated"));
         }
+        let entity = self.catalogue.entity(children.entity);
         for name in &names {
+            if let Some(entity) = entity {
+                self.key(entity, name)?;
+            }
             let child = self.tables.by(children.entity, children.name, name);
             let Some(other) = child.and_then(|child| child.foreign(children.pointer)) else {
                 continue;

@@ -5,6 +5,7 @@
 
 use super::WatchCheck;
 use crate::check::{self, Facts, Fault, Faults, Mode, Wrong};
+use crate::fault;
 use crate::schema::{Catalogue, Entity, Kind, OnDelete};
 use crate::snapshot::{Change, Tables, Taken};
 use crate::value::{Row, Value, parse_uuid};
@@ -353,6 +354,7 @@ impl<'a> Working<'a> {
         expires_at_s: Option<i64>,
         names: Option<Vec<String>>,
     ) -> Result<Arc<Row>, Fault> {
+        no_null(entity, &object)?;
         *self.version += 1;
         let row = Row::pack(entity, self.catalogue, object, *self.version).expiring(expires_at_s);
         let row = Arc::new(row);
@@ -431,6 +433,19 @@ fn immutable(entity: &Entity, patch: &Value, before: &Value) -> Result<(), Fault
         }
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// Code 3 for what only the table refuses: a null where it wants a value.
+fn no_null(entity: &Entity, object: &Value) -> Result<(), Fault> {
+    if entity.field("id").is_some() && object.get("id").is_null() {
+        let words = "primary key violation on key '{id=\"userdata: NULL\"}'";
+        return Err(Fault::of(fault::Kind::PrimaryKeyViolation, words, json!({ "id": null })));
+    }
+    if entity.not_null.iter().any(|name| object.get(name).is_null()) {
+        let id = object.get("id").as_id().map(|id| id.to_string());
+        return Err(Fault::primary_key_violation(json!({ "id": id })));
+    }
+    Ok(())
 }
 
 /// Code 5 with the values that another row has.

@@ -44,19 +44,55 @@ pub(super) fn read(call: &Call) -> Result<Sent, Reply> {
     if call.body.len() > ADMIN_BODY_BYTES_MAX {
         return Err(Reply::message(413, "Payload too large"));
     }
-    let Some(content_type) = call.content_type.as_deref() else {
-        if call.body.is_empty() {
-            return Ok(Sent::default());
-        }
-        return Err(unsupported());
-    };
-    match media_type(content_type).as_str() {
-        "application/json" => json(&call.body),
-        "application/x-www-form-urlencoded" => form(pairs(&call.body)),
-        "multipart/form-data" if call.body.is_empty() => Ok(Sent::default()),
-        "multipart/form-data" => form(multipart::pairs(content_type, &call.body)),
-        _ => Err(unsupported()),
+    let Some(content_type) = call.content_type.as_deref() else { return Ok(Sent::default()) };
+    match Form::of(content_type) {
+        Some(Form::Json) => json(&call.body),
+        Some(Form::Pairs) => form(pairs(&call.body)),
+        Some(Form::Parts) if call.body.is_empty() => Ok(Sent::default()),
+        Some(Form::Parts) => form(multipart::pairs(content_type, &call.body)),
+        None => Err(unsupported()),
     }
+}
+
+/// What a body is written as.
+enum Form {
+    Json,
+    Pairs,
+    Parts,
+}
+
+impl Form {
+    /// Kong looks at the beginning alone: `application/json-patch+json` is JSON to it.
+    fn of(content_type: &str) -> Option<Self> {
+        let begins = |kind: &str| media_type(content_type).starts_with(kind);
+        if begins("application/json") {
+            Some(Self::Json)
+        } else if begins("application/x-www-form-urlencoded") {
+            Some(Self::Pairs)
+        } else if begins("multipart/form-data") {
+            Some(Self::Parts)
+        } else {
+            None
+        }
+    }
+}
+
+/// Whether the body of a POST, PUT or PATCH is of a type that is read anywhere, which is asked
+/// before anybody looks where the path leads. YAML is for `/config` alone.
+///
+/// # Errors
+/// 415.
+pub(super) fn accepted(call: &Call) -> Result<(), Reply> {
+    let accepted = match call.content_type.as_deref() {
+        None => call.body.is_empty(),
+        Some(content_type) if Form::of(content_type).is_some() => true,
+        Some(content_type) => {
+            let kind = media_type(content_type);
+            let is_yaml = kind.starts_with("application/yaml") || kind.starts_with("text/yaml");
+            is_yaml && call.path.trim_end_matches('/') == "/config"
+        }
+    };
+    if accepted { Ok(()) } else { Err(unsupported()) }
 }
 
 /// Whether the call says once at most of what type its body is.
@@ -75,7 +111,8 @@ pub(super) fn unsupported() -> Reply {
     Reply::message(415, "Unsupported media type")
 }
 
-/// Kong answers 500 to an array or a plain value; that is an accident nobody should copy.
+/// Kong answers 500 to a list with items or a plain value; that is an accident nobody should copy.
+/// An empty list is an empty object to it.
 fn json(body: &[u8]) -> Result<Sent, Reply> {
     if values(body) > ADMIN_VALUES_MAX {
         return Err(Unreadable::TooMany.into());
@@ -87,6 +124,7 @@ fn json(body: &[u8]) -> Result<Sent, Reply> {
             }
             Ok(Sent { fields, typed: true })
         }
+        Ok(Json::Array(items)) if items.is_empty() => Ok(Sent { fields: Map::new(), typed: true }),
         Ok(_) => Err(Reply::message(400, "JSON body must be an object")),
         Err(_) => Err(Unreadable::NotJson.into()),
     }
@@ -155,7 +193,6 @@ mod tests {
             refused(Some("application/json"), body.as_bytes(), 400, words);
         }
         refused(Some("text/plain"), b"host=a", 415, "Unsupported media type");
-        refused(None, b"host=a", 415, "Unsupported media type");
         let many = format!("{{\"a\": [{}1]}}", "1,".repeat(ADMIN_VALUES_MAX));
         refused(Some("application/json"), many.as_bytes(), 400, "Too many arguments");
         let names: Vec<_> = (0..1001).map(|number| format!("\"{number}\":1")).collect();
@@ -167,6 +204,24 @@ mod tests {
         let form = Some("application/x-www-form-urlencoded");
         refused(form, many.as_bytes(), 400, "Too many arguments");
         refused(form, &vec![b'a'; ADMIN_BODY_BYTES_MAX + 1], 413, "Payload too large");
+    }
+
+    #[test]
+    fn a_type_that_nobody_reads_is_refused_before_the_path_is_looked_at() {
+        let accepts = |path: &str, kind: Option<&str>, body: &[u8]| {
+            let call = Call::new("POST", path).with_body(body.to_vec());
+            let call = match kind {
+                Some(kind) => call.header("Content-Type", kind.as_bytes()),
+                None => call,
+            };
+            accepted(&call).is_ok()
+        };
+        assert!(!accepts("/nope", Some("text/plain"), b"x"));
+        assert!(!accepts("/services", None, b"host=a"));
+        assert!(accepts("/services", None, b""));
+        assert!(accepts("/services", Some("application/json-patch+json"), b"{}"));
+        assert!(!accepts("/services", Some("text/yaml"), b"a: b"));
+        assert!(accepts("/config", Some("text/yaml"), b"a: b"));
     }
 
     #[test]
@@ -194,6 +249,7 @@ mod tests {
         reads(None, "", false, json!({}));
         reads(Some("application/x-www-form-urlencoded"), "", false, json!({}));
         reads(Some("multipart/form-data"), "", false, json!({}));
+        reads(Some("application/json"), "[]", true, json!({}));
         reads(Some("Application/JSON"), "{\"a\":{\"b\":1}}", true, json!({"a": {"b": 1}}));
         reads(
             Some("application/x-www-form-urlencoded; charset=UTF-8"),

@@ -10,6 +10,7 @@ use super::rows::Answered;
 use super::{Call, Method, Reply};
 use crate::actor::Working;
 use crate::declarative::{self, Refusal};
+use crate::schema::Catalogue;
 use serde_json::{Map, Value as Json, json};
 
 /// What was sent.
@@ -58,9 +59,22 @@ pub(super) fn answer(store: &mut Working<'_>, call: &Call, method: Method) -> An
     let mut shown = Map::new();
     for row in rows {
         let slot = shown.entry(row.entity().name).or_insert_with(|| json!({}));
-        slot[row.id().to_string()] = row.to_json(store.now_s()).into();
+        let mut object = row.to_json(store.now_s());
+        without_older(store.catalogue(), &mut object);
+        slot[row.id().to_string()] = object.into();
     }
     Ok(Reply::json(201, &shown.into()))
+}
+
+/// Takes out the older names of a plugin's fields: Kong shows entities here as they were read.
+fn without_older(catalogue: &Catalogue, object: &mut Map<String, Json>) {
+    let name = object.get("name").and_then(Json::as_str);
+    let Some(plugin) = name.and_then(|name| catalogue.plugin(name)) else { return };
+    if let Some(Json::Object(config)) = object.get_mut("config") {
+        for shorthand in plugin.shorthands {
+            config.shift_remove(shorthand.field.name);
+        }
+    }
 }
 
 fn refused(refusal: &Refusal) -> Reply {

@@ -150,6 +150,8 @@ pub(super) fn status(node: &mut Node, store: &Working<'_>, query: &str) -> Answe
     Ok(Reply::json(200, &body))
 }
 
+/// Digits behind the point when the client does not say, or says no number.
+const SCALE: f64 = 2.0;
 /// Most digits behind the point.
 const SCALE_MAX: f64 = 20.0;
 
@@ -165,7 +167,7 @@ fn size(bytes: u64, unit: &str, scale: &str) -> Result<Json, Reply> {
             return Err(Reply::message(400, &words));
         }
     };
-    let digits = if scale.is_empty() { Some(2.0) } else { lua_number(scale) };
+    let digits = Some(lua_number(scale).unwrap_or(SCALE));
     let Some(digits) = digits.filter(|digits| (0.0..=SCALE_MAX).contains(digits)) else {
         return Err(Reply::message(400, "scale must be equal or greater than 0"));
     };
@@ -247,7 +249,8 @@ mod tests {
         check("g", "", Ok(json!("0.00 GiB")));
         check("b", "x", Ok(json!(1_572_864)));
         check("x", "2", Err("invalid unit 'x' (expected 'k/K', 'm/M', or 'g/G')"));
-        for scale in ["-1", "x", "1e9"] {
+        check("m", "x", Ok(json!("1.50 MiB")));
+        for scale in ["-1", "1e9"] {
             check("m", scale, Err("scale must be equal or greater than 0"));
         }
     }

@@ -43,6 +43,13 @@ impl Query {
         Ok(Self(pairs(query.as_bytes())?))
     }
 
+    /// The text of the argument of that name: empty where it has none, or is given more than once.
+    pub(super) fn only(&self, name: &str) -> Option<&str> {
+        let mut found = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value);
+        let first = found.next()?;
+        Some(if found.next().is_none() { first.as_str().unwrap_or_default() } else { "" })
+    }
+
     /// The first argument of that name, if it has a text.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.as_str())
@@ -99,6 +106,15 @@ pub(super) fn size_of(query: &Query) -> Result<usize, Fault> {
     query.text("size").map_or(Ok(PAGE_ROWS), size)
 }
 
+/// How many rows a page of a list has whose sizes are clamped instead of refused.
+///
+/// # Errors
+/// Code 9.
+pub(super) fn clamped_size_of(query: &Query) -> Result<usize, Fault> {
+    let Some(text) = query.text("size") else { return Ok(PAGE_ROWS) };
+    Ok(number(text)?.clamp(0.0, PAGE_ROWS_MAX as f64) as usize)
+}
+
 /// Which tags are asked for, if any.
 ///
 /// # Errors
@@ -109,17 +125,24 @@ pub(super) fn tags_of(query: &Query) -> Result<Option<TagFilter>, Fault> {
 
 /// Kong reads the number as Lua does: surrounding space, exponents and `0x` are fine.
 fn size(text: &str) -> Result<usize, Fault> {
-    let words = "size must be a number";
-    let number = lua_number(text).ok_or_else(|| Fault::plain(Kind::InvalidSize, words))?;
+    let number = number(text)?;
     (1..=PAGE_ROWS_MAX).find(|&whole| whole as f64 == number).ok_or_else(|| {
         let words = format!("size must be an integer between 1 and {PAGE_ROWS_MAX}");
         Fault::plain(Kind::InvalidSize, words)
     })
 }
 
-/// `tonumber` of Lua for decimal numbers.
+fn number(text: &str) -> Result<f64, Fault> {
+    lua_number(text).ok_or_else(|| Fault::plain(Kind::InvalidSize, "size must be a number"))
+}
+
+/// `tonumber` of Lua: decimal numbers, and whole ones after `0x`.
 pub(super) fn lua_number(text: &str) -> Option<f64> {
     let text = text.trim();
+    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        return u32::from_str_radix(digits, 16).ok().filter(|_| is_hex).map(f64::from);
+    }
     let digits = text.bytes().any(|byte| byte.is_ascii_digit());
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
     if digits && plain { text.parse().ok() } else { None }
@@ -262,6 +285,23 @@ mod tests {
         let body = list(&[], Some(&key), "/routes", &kept(&query));
         assert_eq!(body["next"], json!(format!("/routes?offset={offset}&tags=a%2Fb&size=2")));
         assert_eq!(list(&[], None, "/routes", &[]), json!({"data": [], "next": null}));
+    }
+
+    #[test]
+    fn numbers_are_read_as_lua_reads_them() {
+        assert_eq!(lua_number(" 80 "), Some(80.0));
+        assert_eq!(lua_number("1e2"), Some(100.0));
+        assert_eq!(lua_number("0x50"), Some(80.0));
+        for text in ["", "x", "0x", "0x-1", "0x+1", "1 2"] {
+            assert_eq!(lua_number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_value_is_told_from_none_and_several() {
+        let query = Query::read("a=1&b&c=1&c=2&d=").expect("readable");
+        let values = ["a", "b", "c", "d", "e"].map(|name| query.only(name));
+        assert_eq!(values, [Some("1"), Some(""), Some(""), Some(""), None]);
     }
 
     #[test]

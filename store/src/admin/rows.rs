@@ -42,7 +42,7 @@ impl Rows<'_, '_> {
         }
         let query = Query::read(&self.call.query)?;
         if let Some(field) = filter(entity)
-            && let Some(value) = query.text(field)
+            && let Some(value) = query.only(field)
         {
             return self.filtered(entity, field, value);
         }
@@ -103,7 +103,14 @@ impl Rows<'_, '_> {
                 let input = self.input(link.parent, Some(&parent));
                 self.patch(link.parent, &Key::Id(id), input)
             }
-            _ => Ok(self.shown(200, &parent)),
+            _ => {
+                let mut object = shown(self.store.tables(), &parent, self.store.now_s());
+                if let Some(children) = &link.parent.named_children {
+                    // Kong reads the row alone.
+                    object[children.list] = Json::Null;
+                }
+                Ok(Reply::json(200, &object))
+            }
         }
     }
 
@@ -128,7 +135,8 @@ impl Rows<'_, '_> {
             return self.post(link.child, input);
         }
         let query = Query::read(&self.call.query)?;
-        let page = Page::read(&query, link.child.has_tags())?;
+        // Kong checks the filter of a nested list and does not apply it.
+        let page = Page { tags: None, ..Page::read(&query, link.child.has_tags())? };
         let above = page::escaped(self.hit.parameter(0));
         let own = link.child.admin_nested_name();
         let path = format!("/{}/{above}/{own}", link.parent.admin_name());
@@ -139,7 +147,12 @@ impl Rows<'_, '_> {
 
     /// `/F/{f}/E/{e}`
     pub(super) fn child(&mut self, link: Link) -> Answered {
-        let parent = self.above(link)?;
+        let by_name =
+            link.child.nested_key.is_some() && parse_uuid(self.hit.parameter(1)).is_none();
+        let parent = self.above(link).map_err(|early| match early.status {
+            404 if by_name => self.not_found_with_id(),
+            _ => early,
+        })?;
         let key = self.child_key(link, &parent)?;
         if self.method == Method::Put {
             let mut input = self.input(link.child, None);
@@ -178,8 +191,14 @@ impl Rows<'_, '_> {
         match self.store.tables().by_key(link.child.name, &values).map(|row| row.id()) {
             Some(id) => Ok(Key::Id(id)),
             None if self.method == Method::Put => Ok(Key::Id(self.store.new_id())),
-            None => Err(Reply::not_found()),
+            None => Err(self.not_found_with_id()),
         }
+    }
+
+    /// Kong's answer here is made like those of its proxy: it names the request.
+    fn not_found_with_id(&mut self) -> Reply {
+        let id = self.store.new_id().simple().to_string();
+        Reply::json(404, &json!({ "message": "Not found", "request_id": id }))
     }
 
     /// Puts the name of the path into what is written under it, unless that names itself.

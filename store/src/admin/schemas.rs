@@ -46,6 +46,8 @@ pub(super) fn plugin_config(catalogue: &Catalogue, name: &str) -> Answered {
 pub(super) fn validate(store: &mut Working<'_>, name: &str, mut sent: Sent) -> Answered {
     let catalogue = store.catalogue();
     let Some(entity) = catalogue.entity(name) else { return Err(no_entity(name)) };
+    // Kong checks the texts of a form as they are.
+    sent.typed = true;
     let input = sent.take(catalogue, entity, None);
     store.validate(entity, input)?;
     Ok(Reply::message(200, "schema validation successful"))

@@ -6,9 +6,9 @@ use super::page::{self, Page, Query};
 use super::rows::Answered;
 use super::{Call, Method, Reply};
 use crate::actor::Working;
-use crate::check::{Fault, Faults};
+use crate::check::{Fault, Faults, formats};
 use crate::schema::Entity;
-use crate::value::Row;
+use crate::value::{Row, Value};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
@@ -36,6 +36,9 @@ pub(super) fn answer(
     if method == Method::Post {
         let why = "does not support insert/upsert/update/delete operations";
         return Err(Fault::from(Faults::of("tags", why)).into());
+    }
+    if let Some(Err(words)) = wanted.map(|tag| formats::tag(&Value::text(tag))) {
+        return Err(Fault::invalid_unique("tag", &words).into());
     }
     let query = Query::read(&call.query)?;
     let page = Page::read(&query, false)?;

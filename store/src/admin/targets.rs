@@ -70,7 +70,7 @@ fn part(
     upstream: &Row,
     query: &Query,
 ) -> Result<(Vec<Arc<Row>>, Option<usize>), Reply> {
-    let size = page::size_of(query)?;
+    let size = page::clamped_size_of(query)?;
     let begin = match query.text("offset") {
         None => 0,
         Some(text) => text.parse::<usize>().map_err(|_| {
@@ -78,9 +78,9 @@ fn part(
             Fault::plain(Kind::InvalidOffset, words)
         })?,
     };
-    let tags = page::tags_of(query)?;
+    // Looked at, and not applied.
+    page::tags_of(query)?;
     let mut found = newest_first(rows, upstream);
-    found.retain(|row| tags.as_ref().is_none_or(|tags| tags.wants_row(row)));
     let end = begin.saturating_add(size).min(found.len());
     let more = (end < found.len()).then_some(end);
     found.truncate(end);
@@ -101,7 +101,7 @@ fn listed(data: Vec<Json>, more: Option<usize>, upstream: &str, last: &str) -> J
 /// `/upstreams/{u}/targets/all`: by id, paged like any list.
 fn raw(rows: &Rows<'_, '_>, upstream: &Row) -> Answered {
     let query = Query::read(&rows.call.query)?;
-    let page = Page::read(&query, true)?;
+    let page = Page { tags: None, ..Page::read(&query, true)? };
     let tables = rows.store.tables();
     let found = tables.children("targets", "upstream", upstream.id(), page.after_id()?);
     let (data, more) = rows.page(&page, found)?;

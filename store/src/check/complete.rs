@@ -116,7 +116,7 @@ fn inside(
     facts: &mut Facts<'_>,
 ) -> Result<Value, Faults> {
     let whole = if mode == Mode::Update { Mode::Insert } else { mode };
-    match (field.kind, given) {
+    match (field.kind, emptied(field, given)) {
         (Kind::Record(shape), given @ Value::Map(_)) => {
             record(catalogue, shape, given, mode, facts)
         }
@@ -135,6 +135,19 @@ fn inside(
             Ok(Value::Map(completed))
         }
         (_, given) => Ok(given),
+    }
+}
+
+/// Lua has one empty table, so `[]` stands for an empty record or map, and `{}` for an empty list.
+fn emptied(field: &Field, given: Value) -> Value {
+    match (field.kind, given) {
+        (Kind::Record(_) | Kind::Map(..), Value::List(items)) if items.is_empty() => {
+            Value::Map(Vec::new())
+        }
+        (Kind::List(_) | Kind::Set(_), Value::Map(pairs)) if pairs.is_empty() => {
+            Value::List(Vec::new())
+        }
+        (_, given) => given,
     }
 }
 

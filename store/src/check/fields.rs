@@ -81,9 +81,14 @@ fn kind(catalogue: &Catalogue, field: &Field, value: &Value, mode: Mode) -> Resu
             }
             return Ok(());
         }
+        // Lua's lists are maps whose keys are numbers.
+        (Kind::Map(..), Value::List(_)) => "expected a string",
         (Kind::Map(..), _) => "expected a map",
         (Kind::Record(shape), Value::Map(_)) => {
             return objects::record(catalogue, shape, value, mode).map_err(Wrong::Fields);
+        }
+        (Kind::Record(_) | Kind::Foreign(..), Value::List(items)) if !items.is_empty() => {
+            return Err(unknown_fields(items));
         }
         (Kind::Record(_), _) => "expected a record",
         (Kind::Foreign(parent, _), value) => return foreign(catalogue, parent, value),
@@ -100,6 +105,12 @@ fn kind(catalogue: &Catalogue, field: &Field, value: &Value, mode: Mode) -> Resu
         (Kind::Json(_) | Kind::Any, _) => return Ok(()),
     };
     Err(expected.into())
+}
+
+/// A list where a record belongs has fields that nobody knows: Lua's lists are maps.
+fn unknown_fields(items: &[Value]) -> Wrong {
+    let each = items.iter().enumerate();
+    Wrong::Items(each.map(|(place, _)| (place + 1, Wrong::from("unknown field"))).collect())
 }
 
 fn elements(

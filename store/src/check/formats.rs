@@ -151,19 +151,74 @@ pub fn route_path(value: &Value) -> Result<(), String> {
     }
 }
 
+/// Where PCRE says that it stopped, in terms of the part of the pattern that ours complains about.
+#[derive(Clone, Copy)]
+enum Stop {
+    /// At the pattern's end, which is not told.
+    End,
+    /// At the part's first character.
+    First,
+    /// At its last one.
+    Last,
+    /// Behind it.
+    Behind,
+}
+
+/// Our words for what is wrong with a regular expression, PCRE's, and where it stops.
+const PCRE: &[(&str, &str, Stop)] = &[
+    ("unclosed group", "missing closing parenthesis", Stop::End),
+    ("unopened group", "unmatched closing parenthesis", Stop::First),
+    ("unclosed character class", "missing terminating ] for character class", Stop::End),
+    (
+        "repetition operator missing expression",
+        "quantifier does not follow a repeatable item",
+        Stop::First,
+    ),
+    (
+        "invalid repetition count range, the start must be <= the end",
+        "numbers out of order in {} quantifier",
+        Stop::Last,
+    ),
+    (
+        "invalid character class range, the start must be <= the end",
+        "range out of order in character class",
+        Stop::Last,
+    ),
+    (
+        "incomplete escape sequence, reached end of pattern prematurely",
+        "\\ at end of pattern",
+        Stop::End,
+    ),
+    ("Unicode property not found", "unknown property after \\P or \\p", Stop::Behind),
+];
+
 /// Whether the road could compile this regular expression; PCRE's words for it if not.
 pub fn regex(pattern: &str) -> Result<(), String> {
     let Err(fault) = regex::Regex::new(pattern) else { return Ok(()) };
     let words = fault.to_string();
     let found = words.lines().last().unwrap_or_default().trim_start_matches("error: ");
-    let known = [
-        ("unclosed group", "missing closing parenthesis"),
-        ("unopened group", "unmatched closing parenthesis"),
-        ("unclosed character class", "missing terminating ] for character class"),
-        ("repetition operator missing expression", "quantifier does not follow a repeatable item"),
-    ];
-    let told = known.iter().find(|(ours, _)| *ours == found).map_or(found, |(_, pcre)| pcre);
-    Err(format!("pcre2_compile() failed: {told} in \"{pattern}\""))
+    let known = PCRE.iter().find(|(ours, ..)| *ours == found);
+    let (told, stop) = known.map_or((found, Stop::End), |(_, pcre, stop)| (*pcre, *stop));
+    let told = format!("pcre2_compile() failed: {told} in \"{pattern}\"");
+    Err(match rest(pattern, &words, stop) {
+        "" => told,
+        rest => format!("{told} at \"{rest}\""),
+    })
+}
+
+/// What is left of a pattern where PCRE stops. Our fault shows the pattern, four columns to the
+/// right, and under it marks the part that it is about.
+fn rest<'a>(pattern: &'a str, words: &str, stop: Stop) -> &'a str {
+    let marks = words.lines().find(|line| line.trim_start().starts_with('^')).unwrap_or_default();
+    let first = marks.chars().take_while(|mark| *mark == ' ').count().saturating_sub(4);
+    let behind = marks.chars().count().saturating_sub(4);
+    let at = match stop {
+        Stop::End => return "",
+        Stop::First => first,
+        Stop::Last => behind.saturating_sub(1),
+        Stop::Behind => behind,
+    };
+    pattern.char_indices().nth(at).and_then(|(at, _)| pattern.get(at..)).unwrap_or_default()
 }
 
 /// A name of unreserved ASCII characters.
@@ -243,4 +298,27 @@ pub fn cookie_name(value: &Value) -> Result<(), String> {
     Err("contains one or more invalid characters. ASCII control characters (0-31;127), space, \
          tab and the characters ()<>@,;:\\\"/?={}[] are not allowed."
         .to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(pattern: &str, words: &str) {
+        assert_eq!(regex(pattern), Err(format!("pcre2_compile() failed: {words}")), "{pattern}");
+    }
+
+    /// Source: PCRE2 10.42, in the words of `ngx.re`.
+    #[test]
+    fn a_broken_regex_is_told_in_the_words_of_pcre() {
+        refused("/(", "missing closing parenthesis in \"/(\"");
+        refused("/a)b", "unmatched closing parenthesis in \"/a)b\" at \")b\"");
+        refused("/[a", "missing terminating ] for character class in \"/[a\"");
+        refused("/[z-a]x", "range out of order in character class in \"/[z-a]x\" at \"a]x\"");
+        refused("/a{2,1}x", "numbers out of order in {} quantifier in \"/a{2,1}x\" at \"}x\"");
+        refused("*", "quantifier does not follow a repeatable item in \"*\" at \"*\"");
+        refused("/\\p{Foo}", "unknown property after \\P or \\p in \"/\\p{Foo}\"");
+        refused("/a\\", "\\ at end of pattern in \"/a\\\"");
+    }
 }

@@ -119,8 +119,14 @@ fn variant(catalogue: &Catalogue, entity: &Entity, object: &Value) -> Result<Cho
         return Err(Faults::of(key, "required field missing"));
     }
     chosen(catalogue, entity, object).ok_or_else(|| {
+        // Kong takes the first of whatever table it is, and prints it as Lua does.
         let first = match object.get(key) {
-            Value::List(items) => items.first().map_or("nil".to_owned(), fields::shown),
+            Value::List(items) => match items.first() {
+                None => "nil".to_owned(),
+                Some(Value::Null) => "userdata: NULL".to_owned(),
+                Some(first) => fields::shown(first),
+            },
+            Value::Map(_) | Value::Record(_) => "nil".to_owned(),
             other => fields::shown(other),
         };
         Faults::of(key, unknown.replace("%s", &first))

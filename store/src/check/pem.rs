@@ -17,9 +17,23 @@ use std::fmt::Write;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// What OpenSSL says about text that is neither PEM nor DER.
-const UNREADABLE: &str = "error:680008E:asn1 encoding routines:asn1_d2i_read_bio:not enough data:\
-                          crypto/asn1/a_d2i_fp.c:155:";
+/// What OpenSSL says about text that is neither PEM nor DER: it reads the first bytes as the
+/// beginning of DER, and one byte alone is not even that.
+fn unreadable(value: &Value) -> &'static str {
+    if text(value).len() < 2 {
+        "error:680008E:asn1 encoding routines:asn1_d2i_read_bio:not enough data:\
+         crypto/asn1/a_d2i_fp.c:155:"
+    } else {
+        "error:680008E:asn1 encoding routines:asn1_d2i_read_bio:not enough data:\
+         crypto/asn1/a_d2i_fp.c:218:"
+    }
+}
+
+/// What Kong says of a private key that must be PEM and is not.
+const UNDECODABLE: &str = concat!(
+    "could not load private keypkey.new:load_key: error:1E08010C:DECODER routines:",
+    "OSSL_DECODER_from_bio:unsupported:crypto/encode_decode/decoder_lib.c:102:"
+);
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 /// Most blocks of one text that are looked at.
 const BLOCKS_MAX: usize = 64;
@@ -78,7 +92,7 @@ fn public(text: &str) -> Option<Public> {
 pub fn certificate(value: &Value) -> Result<(), String> {
     match first_certificate(text(value)) {
         Some(_) => Ok(()),
-        None => Err(format!("invalid certificate: x509.new: {UNREADABLE}")),
+        None => Err(format!("invalid certificate: x509.new: {}", unreadable(value))),
     }
 }
 
@@ -89,7 +103,7 @@ pub fn certificate(value: &Value) -> Result<(), String> {
 pub fn private_key(value: &Value) -> Result<(), String> {
     match private(text(value)) {
         Some(_) => Ok(()),
-        None => Err(format!("invalid key: pkey.new:load_key: {UNREADABLE}")),
+        None => Err(format!("invalid key: pkey.new:load_key: {}", unreadable(value))),
     }
 }
 
@@ -100,7 +114,7 @@ pub fn private_key(value: &Value) -> Result<(), String> {
 pub fn public_key(value: &Value) -> Result<(), String> {
     match public(text(value)) {
         Some(_) => Ok(()),
-        None => Err(format!("invalid key: pkey.new:load_key: {UNREADABLE}")),
+        None => Err(format!("invalid key: pkey.new:load_key: {}", unreadable(value))),
     }
 }
 
@@ -211,8 +225,7 @@ pub fn key_pair(record: &Value) -> Result<(), String> {
         text.map(|text| read(text).ok_or_else(|| words.to_owned())).transpose()
     };
     let public = read(given("public_key"), public, "could not load public key")?;
-    let words = format!("could not load private keypkey.new:load_key: {UNREADABLE}");
-    let private = read(given("private_key"), private, &words)?;
+    let private = read(given("private_key"), private, UNDECODABLE)?;
     match (public, private) {
         (Some(public), Some(private)) if public != private => {
             Err("public key does not match private key".to_owned())

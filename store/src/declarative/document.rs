@@ -102,6 +102,8 @@ impl<'a> Document<'a> {
         path.push(Step::Name(entity.name));
         let items = match list {
             Json::Null => return,
+            // Lua has one empty table.
+            Json::Object(pairs) if pairs.is_empty() => return,
             Json::Array(items) => items,
             _ => return put(&mut self.faults, &path, json!("expected an array")),
         };

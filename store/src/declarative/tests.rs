@@ -106,6 +106,7 @@ fn faults_are_kongs() {
             "_ignore": "expected an array",
         }),
     );
+    assert!(loaded(json!({"_format_version": "3.0", "services": {}})).is_ok());
     refused(json!({"services": {"a": 1}}), json!({"services": "expected an array"}));
     refused(json!({"services": [1]}), json!({"services": ["expected a record"]}));
     refused(

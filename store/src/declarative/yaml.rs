@@ -30,7 +30,7 @@ pub(super) fn read(text: &str) -> Result<Json, String> {
     for next in Parser::new_from_str(text) as Events<'_> {
         let (event, span) = next.map_err(|fault| {
             let at = fault.marker();
-            format!("{}:{}: {}", at.line(), at.col() + 1, fault.info())
+            format!("{}:{}: {}", at.line(), at.col() + 1, problem(fault.info()))
         })?;
         let read = reader.event(event);
         let at = span.start;
@@ -40,6 +40,12 @@ pub(super) fn read(text: &str) -> Result<Json, String> {
         }
     }
     Ok(Json::Null)
+}
+
+/// What is wrong, without what was being read: Kong tells no more.
+fn problem(info: &str) -> &str {
+    let told = info.strip_prefix("while ").and_then(|rest| rest.split_once(", "));
+    told.map_or(info, |(_, problem)| problem)
 }
 
 type Events<'a> = Parser<'a, StrInput<'a>>;
@@ -238,6 +244,7 @@ mod tests {
         let fault = read("a: [1\nb: 2").expect_err("no YAML");
         assert!(fault.starts_with("2:"), "{fault}");
         check("a: !!int x", Err("1:4: invalid '!!int' value: 'x'"));
+        check("{bad", Err("2:1: did not find expected ',' or '}'"));
         check("a: &x [*x]", Err("1:8: invalid reference to what is not complete"));
         check("a: {<<: 1}", Err("1:10: invalid '<<' merge"));
         assert!(read("a: *none").is_err());

@@ -27,7 +27,8 @@ pub fn plugin_document(plugin: &PluginSchema) -> Json {
 
 /// `GET /plugins/schema/{name}`: the `config` record alone.
 pub fn plugin_config_document(plugin: &PluginSchema) -> Json {
-    document(&plugin.config_field())
+    let config = document(&plugin.config_field());
+    json!({ "entity_checks": [], "fields": config.get("fields") })
 }
 
 /// `GET /schemas/vaults/{name}`: the fields of one variant of an entity.

@@ -93,6 +93,15 @@ pub static SERVICES: Entity = Entity {
 
 /// `url` stands for `protocol`, `host`, `port` and `path`.
 fn url(value: &Value) -> Vec<(&'static str, Value)> {
+    if value.is_null() {
+        // Kong reads how Lua prints a null, `userdata: NULL`.
+        return vec![
+            ("protocol", Value::text("userdata")),
+            ("host", Value::Null),
+            ("port", Value::Integer(80)),
+            ("path", Value::text(" NULL")),
+        ];
+    }
     let parts = uri::split(value.as_text().unwrap_or_default());
     let port = parts.port.as_deref().and_then(|port| port.parse::<i64>().ok());
     let usual = match port {

@@ -39,6 +39,7 @@ pub static TARGETS: Entity = Entity {
         TAGS,
     ],
     guard: Some(written_out),
+    not_null: &["weight"],
     ..Entity::EMPTY
 };
 

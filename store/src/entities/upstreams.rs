@@ -4,14 +4,15 @@
 
 mod healthchecks;
 
-use crate::check::formats;
+use crate::check::{Fault, formats};
 use crate::schema::typical::{
     CREATED_AT, ID, TAGS, UPDATED_AT, cookie_name, header_name, host_with_optional_port, path,
 };
 use crate::schema::{
     Entity, Expand, Field, Preset, Rule, Shorthand, boolean, foreign, integer, matching, text,
 };
-use crate::value::Value;
+use crate::snapshot::Tables;
+use crate::value::{Row, Value};
 
 const HASHES: &[&str] =
     &["none", "consumer", "ip", "header", "cookie", "path", "query_arg", "uri_capture"];
@@ -119,13 +120,27 @@ pub static UPSTREAMS: Entity = Entity {
         Shorthand { field: text("algorithm", ""), expand: Expand::With(algorithm) },
         Shorthand { field: text("hash_on", ""), expand: Expand::With(hash_on) },
     ],
+    guard: Some(with_hash_input),
+    not_null: &["slots"],
     ..Entity::EMPTY
 };
+
+/// Kong spells `hash_on` out whenever it reads a row, so what hashes nothing takes turns: an input
+/// that asks for hashing alone is read as if it said on what as well.
+fn with_hash_input(_: &Tables, input: &mut Value, before: Option<&Row>) -> Result<(), Fault> {
+    let hashes = input.get("algorithm").as_text() == Some("consistent-hashing");
+    if hashes && input.lookup("hash_on").is_none() {
+        let hash_on = before.and_then(|row| row.text("hash_on")).unwrap_or("none");
+        input.put("hash_on", Value::text(hash_on));
+    }
+    Ok(())
+}
 
 /// An algorithm that hashes nothing takes `hash_on` away.
 fn algorithm(value: &Value) -> Vec<(&'static str, Value)> {
     let own = ("algorithm", value.clone());
     match value.as_text() {
+        None => vec![("algorithm", Value::text("round-robin"))],
         Some("least-connections" | "latency") => vec![own, ("hash_on", Value::Null)],
         _ => vec![own],
     }

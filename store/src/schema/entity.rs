@@ -45,6 +45,9 @@ pub struct Entity {
     pub fields: &'static [Field],
     /// Rules across its fields.
     pub rules: &'static [Rule],
+    /// Fields that may be null as far as the schema goes, and that the table does not take so: Kong
+    /// answers as if the id were taken.
+    pub not_null: &'static [&'static str],
     /// Names that stand for other fields.
     pub shorthands: &'static [Shorthand],
     /// Fields and rules that depend on the row (plugins by `name`, routes by `protocols`).
@@ -75,6 +78,7 @@ impl Entity {
         exported: true,
         fields: &[],
         rules: &[],
+        not_null: &[],
         shorthands: &[],
         variants: Variants::None,
         guard: None,
