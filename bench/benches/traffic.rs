@@ -71,6 +71,11 @@ fn looking(criterion: &mut Criterion) {
     phases(criterion, "redirect", "with its path", kept);
     let limits = json!({"limits": {"video": {"minute": 1_000_000_000}}});
     phases(criterion, "response-ratelimiting", "one limit", limits);
+    let limits = json!({"second": 1_000_000_000, "hour": 1_000_000_000});
+    phases(criterion, "rate-limiting", "two limits", limits);
+    phases(criterion, "request-termination", "a message", json!({"message": "m"}));
+    let unsigned = json!({"secret_v1": "s"});
+    phases(criterion, "standard-webhooks", "unsigned", unsigned);
 }
 
 fn changing(criterion: &mut Criterion) {

@@ -1,7 +1,9 @@
 //! What each plugin costs on the road: CPU of the road's thread for each request through a route
 //! with the plugin, minus that of a visit to the plain route beside it, in rounds of one run.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -36,8 +38,8 @@ enum Judged {
     No,
     /// An authentication plugin.
     Auth,
-    /// What is behind another case, whose number this is.
-    Behind(usize),
+    /// What is compared with another case than the plain route.
+    Behind(&'static str),
     /// Answers that come out of the cache.
     Hit,
 }
@@ -46,7 +48,7 @@ enum Judged {
 struct Case {
     name: &'static str,
     plugins: Vec<(&'static str, Value)>,
-    lines: &'static str,
+    lines: String,
     judged: Judged,
 }
 
@@ -60,20 +62,71 @@ const SIGNED: &str = "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nAuthorization: hmac
     algorithm=\"hmac-sha256\", headers=\"date request-line\", \
     signature=\"kPZnUsBg/AjYSCYeILfTw2j/8k+DqvyHh+GgtoYt2LU=\"\r\n";
 
+/// The secret of all sessions.
+const SECRET: &str = "s3cr3t-s3cr3t-s3cr3t-s3cr3t-1234";
+
+/// Where log entries go.
+struct Sinks {
+    /// Nobody reads it: what is sent there is lost, which costs the sender the same.
+    datagrams: UdpSocket,
+    /// It takes connections and never reads or answers.
+    deaf: TcpListener,
+    /// Nobody listens.
+    nobody: SocketAddr,
+}
+
+impl Sinks {
+    fn open() -> Result<Self, Fault> {
+        let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let datagrams = UdpSocket::bind("127.0.0.1:0")?;
+        Ok(Self { datagrams, deaf: TcpListener::bind("127.0.0.1:0")?, nobody })
+    }
+
+    /// Cases of sinks in trouble, each beside a sink that takes all at once.
+    fn troubled(&self) -> Result<Vec<Case>, Fault> {
+        let case = |name, plugin, config| Case {
+            name,
+            plugins: vec![(plugin, config)],
+            lines: String::new(),
+            judged: Judged::Behind("file-log"),
+        };
+        let http =
+            |to: SocketAddr| json!({"http_endpoint": format!("http://{to}/"), "timeout": 2_000});
+        let down = json!({"host": self.nobody.ip().to_string(), "port": self.nobody.port()});
+        Ok(vec![
+            case("http-log-down", "http-log", http(self.nobody)),
+            case("http-log-deaf", "http-log", http(self.deaf.local_addr()?)),
+            case("tcp-log-down", "tcp-log", down),
+        ])
+    }
+}
+
+/// The cookie of session comes later; key-auth sees that somebody was let in, and does nothing.
 fn cases(sink: SocketAddr) -> Vec<Case> {
-    let case =
-        |name, config, lines, judged| Case { name, plugins: vec![(name, config)], lines, judged };
+    let case = |name, config, lines: &str, judged| Case {
+        name,
+        plugins: vec![(name, config)],
+        lines: lines.to_owned(),
+        judged,
+    };
     let to = json!({"host": sink.ip().to_string(), "port": sink.port()});
     let none = || json!({});
     let all = json!({
         "per_consumer": true, "status_code_metrics": true, "latency_metrics": true,
         "bandwidth_metrics": true, "upstream_health_metrics": true,
     });
+    let remembered =
+        vec![("session", json!({"secret": SECRET})), ("key-auth", json!({"anonymous": "nobody"}))];
     let guarded = vec![("key-auth", none()), ("acl", json!({"allow": ["gold"]}))];
     vec![
         case("plain", none(), "", Judged::No),
         case("key-auth", none(), KEY, Judged::Auth),
-        Case { name: "acl", plugins: guarded, lines: KEY, judged: Judged::Behind(1) },
+        Case {
+            name: "acl",
+            plugins: guarded,
+            lines: KEY.into(),
+            judged: Judged::Behind("key-auth"),
+        },
         case("basic-auth", none(), BASIC, Judged::Auth),
         case("jwt", none(), JWT, Judged::Auth),
         case("hmac-auth", json!({"clock_skew": 4_000_000_000_u64}), SIGNED, Judged::Auth),
@@ -83,7 +136,7 @@ fn cases(sink: SocketAddr) -> Vec<Case> {
             BEARER,
             Judged::Auth,
         ),
-        case("session", json!({"secret": "s"}), "Cookie: a=1; session=abc\r\n", Judged::Auth),
+        Case { name: "session", plugins: remembered, lines: String::new(), judged: Judged::Auth },
         case("cors", none(), "Origin: http://a.example\r\n", Judged::No),
         case("ip-restriction", json!({"allow": ["127.0.0.0/8"]}), "", Judged::No),
         case("bot-detection", none(), "User-Agent: Mozilla/5.0 (X11; Linux)\r\n", Judged::No),
@@ -101,7 +154,7 @@ fn cases(sink: SocketAddr) -> Vec<Case> {
         Case {
             name: "response-transformer-json",
             plugins: vec![("response-transformer", json!({"add": {"json": ["a:1"]}}))],
-            lines: "",
+            lines: String::new(),
             judged: Judged::No,
         },
         case("request-termination", json!({"status_code": 200, "message": "m"}), "", Judged::No),
@@ -125,22 +178,26 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
     let (load_cpu, road_cpu) = (cpus[0], cpus[cpus.len() - 1]);
     cpu::pin(None, &[load_cpu])?;
     let mut engine = Engine::new("127.0.0.1:0".parse()?, ANSWER_BYTES)?;
-    // Nobody reads it: what is sent there is lost, which costs the sender the same.
-    let sink = UdpSocket::bind("127.0.0.1:0")?;
+    let sinks = Sinks::open()?;
     let place = Place { cores: 1, cpus: vec![road_cpu] };
     let server = Server::tollgate(&options.tollgate, driver, &place, &[])?;
-    let cases = cases(sink.local_addr()?);
+    let mut cases = cases(sinks.datagrams.local_addr()?);
+    cases.extend(sinks.troubled()?);
     set_up(&mut server.admin()?, engine.upstream.addr()?, &cases)?;
+    let cookie = log_in(server.proxy)?;
+    if let Some(session) = cases.iter_mut().find(|case| case.name == "session") {
+        session.lines = cookie;
+    }
     server.move_office(&[load_cpu]);
     let mut rounds: Vec<[Vec<Round>; 2]> = vec![Default::default(); cases.len()];
     for round in 0..ROUNDS {
         for step in 0..cases.len() {
             let at = (round * 7 + step) % cases.len();
             // The two take turns at being first.
-            let pair = [base(&cases[at]), at];
+            let pair = [base(&cases, at), at];
             for side in [round % 2, (round + 1) % 2] {
                 let case = &cases[pair[side]];
-                let request = scene::get(&format!("/{}", case.name), case.lines);
+                let request = scene::get(&format!("/{}", case.name), &case.lines);
                 engine.serve_for(REST_MS)?;
                 let measured = compare::visit(&mut engine, VISIT, &server, &request, Pace::Closed)?;
                 rounds[at][side].push(measured);
@@ -157,6 +214,7 @@ fn set_up(admin: &mut Admin, upstream: SocketAddr, cases: &[Case]) -> Result<(),
     let mut must = |path: &str, body: Value| admin.must("POST", path, &body);
     must("/services", json!({"name": "load", "url": url}))?;
     must("/consumers", json!({"username": "loader"}))?;
+    must("/consumers", json!({"username": "nobody"}))?;
     for (what, row) in [
         ("key-auth", json!({"key": scene::KEY})),
         ("basic-auth", json!({"username": "u", "password": "pa:ss"})),
@@ -178,12 +236,51 @@ fn set_up(admin: &mut Admin, upstream: SocketAddr, cases: &[Case]) -> Result<(),
             must(&format!("/routes/{}/plugins", case.name), row)?;
         }
     }
+    let ends = || ("request-termination", json!({"status_code": 200}));
+    let session = || ("session", json!({"secret": SECRET}));
+    let known = ("key-auth", json!({"anonymous": "nobody"}));
+    for (name, plugins) in [
+        ("login", vec![session(), ("key-auth", json!({})), ends()]),
+        ("known", vec![session(), known, ("acl", json!({"allow": ["gold"]})), ends()]),
+    ] {
+        let route = json!({"name": name, "paths": [format!("/{name}")]});
+        must("/services/load/routes", route)?;
+        for (plugin, config) in plugins {
+            let row = json!({"name": plugin, "config": config});
+            must(&format!("/routes/{name}/plugins"), row)?;
+        }
+    }
     Ok(())
 }
 
-/// The case that a case is compared with: the plain route, or the plugin that must go before.
-fn base(case: &Case) -> usize {
-    if let Judged::Behind(other) = case.judged { other } else { 0 }
+/// Logs the load's consumer in; gives the line with the cookie, which lets it in.
+fn log_in(proxy: SocketAddr) -> Result<String, Fault> {
+    let head = ask(proxy, "/login", KEY)?;
+    let cookie = head.iter().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("set-cookie").then(|| value.split(';').next()).flatten()
+    });
+    let cookie = cookie.ok_or_else(|| format!("no cookie in {head:?}"))?;
+    let line = format!("Cookie: a=1; {cookie}\r\n");
+    match ask(proxy, "/known", &line)?.first() {
+        Some(status) if status.contains(" 200 ") => Ok(line),
+        other => Err(format!("the cookie lets nobody in: {other:?}").into()),
+    }
+}
+
+/// The head of an answer, in lines.
+fn ask(proxy: SocketAddr, path: &str, lines: &str) -> Result<Vec<String>, Fault> {
+    let mut stream = TcpStream::connect(proxy)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(&scene::get(path, lines))?;
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    Ok(lines.take_while(|line| !line.is_empty()).collect())
+}
+
+/// The number of the case that a case is compared with.
+fn base(cases: &[Case], at: usize) -> usize {
+    let Some(Case { judged: Judged::Behind(other), .. }) = cases.get(at) else { return 0 };
+    cases.iter().position(|case| case.name == *other).unwrap_or(0)
 }
 
 fn report(cases: &[Case], rounds: &[[Vec<Round>; 2]], findings: &mut Findings) {

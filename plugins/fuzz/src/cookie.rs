@@ -7,8 +7,11 @@ use serde_json::json;
 
 libfuzzer_sys::fuzz_target!(|sent: &[u8]| {
     thread_local! {
-        static SCRIPT: plugins::pdk::script::Script =
-            plugin::script(&plugins::bundled::session::PLUGIN, json!({"secret": "s"}));
+        static SCRIPT: plugins::pdk::script::Script = plugin::script(
+            &plugins::bundled::session::PLUGIN,
+            json!({"secret": "s"}),
+            None,
+        );
     }
     SCRIPT.with(|script| {
         plugin::throw(script, "Cookie", b"", sent);

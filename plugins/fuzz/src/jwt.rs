@@ -5,10 +5,15 @@ mod plugin;
 
 use serde_json::json;
 
+const SECRET: &str = "Rn4tYv0cB7qLk2Xs9WdZ";
+
 libfuzzer_sys::fuzz_target!(|sent: &[u8]| {
     thread_local! {
-        static SCRIPT: plugins::pdk::script::Script =
-            plugin::script(&plugins::bundled::jwt::PLUGIN, json!({"cookie_names": ["t"]}));
+        static SCRIPT: plugins::pdk::script::Script = plugin::script(
+            &plugins::bundled::jwt::PLUGIN,
+            json!({"cookie_names": ["t"]}),
+            Some(("jwt_secrets", json!({"key": "i", "secret": SECRET}))),
+        );
     }
     SCRIPT.with(|script| {
         plugin::throw(script, "Authorization", b"", sent);

@@ -15,7 +15,18 @@ pub fn throw(script: &Script, name: &str, prefix: &[u8], sent: &[u8]) {
     plugin.header_filter(&mut exchange);
 }
 
-/// A plugin without rows.
-pub fn script(spec: &'static Spec, config: serde_json::Value) -> Script {
-    Script::new(spec, config)
+/// A plugin, a consumer with a credential whose secret nobody guesses, and no other rows.
+pub fn script(
+    spec: &'static Spec,
+    config: serde_json::Value,
+    credential: Option<(&str, serde_json::Value)>,
+) -> Script {
+    const BOB: &str = "00000000-0000-4000-8000-000000000001";
+    let bob = serde_json::json!({"id": BOB, "username": "bob"});
+    let script = Script::new(spec, config).row("consumers", bob);
+    let Some((entity, mut row)) = credential else { return script };
+    if let Some(members) = row.as_object_mut() {
+        members.insert("consumer".to_owned(), serde_json::json!({ "id": BOB }));
+    }
+    script.row(entity, row)
 }
