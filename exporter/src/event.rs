@@ -105,6 +105,17 @@ pub enum Lines<'a> {
     Pairs(&'a [(&'a [u8], &'a [u8])]),
 }
 
+impl Lines<'_> {
+    /// How many lines are kept.
+    fn len(&self) -> usize {
+        let all = match self {
+            Self::Fields(fields) => fields.len(),
+            Self::Pairs(pairs) => pairs.len(),
+        };
+        all.min(HEADERS_MAX)
+    }
+}
+
 /// Who was authenticated.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Consumer<'a> {

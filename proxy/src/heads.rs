@@ -5,7 +5,7 @@ use plugins::pdk::{Answer, AnswerBody, Exchange, Origin};
 use runtime::buffers::Piece;
 use runtime::clock;
 use runtime::http::body::Framing;
-use runtime::http::head::Known;
+use runtime::http::head::{Known, Seen};
 use std::net::SocketAddr;
 
 use crate::core::Core;
@@ -208,7 +208,7 @@ pub fn take_length(exchange: &mut Exchange) -> Option<u64> {
     let fields = &mut exchange.response.fields;
     let declared = fields.get_known(Known::ContentLength);
     let declared = declared.and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse().ok());
-    fields.remove("content-length");
+    fields.remove_known(Seen::of(&[Known::ContentLength]));
     declared
 }
 

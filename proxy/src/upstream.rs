@@ -21,7 +21,7 @@ use plugins::pdk::{BodyState, Exchange, gather};
 use runtime::buffers::{Pages, Piece};
 use runtime::clock;
 use runtime::http::body::Framing;
-use runtime::http::head::Fields;
+use runtime::http::head::{Fields, Known, Seen};
 use runtime::http::write;
 
 use aim::{Aim, Aims};
@@ -210,8 +210,8 @@ fn repeatable(exchange: &Exchange) -> bool {
 /// The framing of a body that the gateway holds: none where the client's request had none.
 fn held_framing(exchange: &Exchange) -> Framing {
     let bytes: usize = exchange.request_body.iter().map(|piece| piece.len()).sum();
-    let declared = exchange.request.fields.contains("content-length")
-        || exchange.request.fields.contains("transfer-encoding");
+    let framing = Seen::of(&[Known::ContentLength, Known::TransferEncoding]);
+    let declared = exchange.request.fields.seen().meets(framing);
     if bytes == 0 && !declared { Framing::None } else { Framing::Length(bytes as u64) }
 }
 

@@ -91,6 +91,18 @@ impl Tally {
         (u128::from(hash(&self.keys.0)) << 64) | u128::from(hash(&self.keys.1))
     }
 
+    /// The fingerprint of something under another fingerprint: as good as one of all parts
+    /// together, where the first parts of many are the same and have been looked at once.
+    pub fn fingerprint_under(&self, first: u128, part: &[u8]) -> u128 {
+        let hash = |state: &RandomState| {
+            let mut hasher = state.build_hasher();
+            hasher.write_u128(first);
+            hasher.write(part);
+            hasher.finish()
+        };
+        (u128::from(hash(&self.keys.0)) << 64) | u128::from(hash(&self.keys.1))
+    }
+
     /// Raises every count by `amount`, or none if one of them would pass its limit.
     pub fn reserve(&self, slots: &[Slot], amount: u64, now_s: u64) -> Outcome {
         let mut outcome = Outcome { admitted: true, before: SmallVec::new(), full: false };

@@ -91,21 +91,21 @@ impl Writer {
     /// lines which nobody changed are one copy.
     pub(crate) fn lines(&mut self, sources: &[Lines<'_>]) {
         let begin = self.bytes.len();
-        self.u64(0);
-        for lines in sources {
-            match lines {
-                Lines::Fields(fields) => {
-                    fields.lengths().take(HEADERS_MAX).for_each(|each| self.lengths(each));
-                }
+        let lines: usize = sources.iter().map(Lines::len).sum();
+        let table_end = begin + (1 + lines) * LENGTHS_BYTES;
+        self.bytes.resize(table_end, 0);
+        let (table, _) = self.bytes.get_mut(begin..).unwrap_or_default().as_chunks_mut();
+        let mut table = table.iter_mut().skip(1);
+        for source in sources {
+            match source {
+                Lines::Fields(fields) => fill(&mut table, fields.lengths()),
                 Lines::Pairs(pairs) => {
-                    let lengths = pairs.iter().map(|(name, value)| (name.len(), value.len()));
-                    lengths.take(HEADERS_MAX).for_each(|each| self.lengths(each));
+                    fill(&mut table, pairs.iter().map(|(name, value)| (name.len(), value.len())));
                 }
             }
         }
-        let table_end = self.bytes.len();
-        for lines in sources {
-            match lines {
+        for source in sources {
+            match source {
                 Lines::Fields(fields) => fields.runs(HEADERS_MAX).for_each(|run| self.put(run)),
                 Lines::Pairs(pairs) => {
                     for (name, value) in pairs.iter().take(HEADERS_MAX) {
@@ -114,15 +114,21 @@ impl Writer {
                 }
             }
         }
-        let count = (table_end - begin) / LENGTHS_BYTES - 1;
         let len = self.bytes.len() - table_end;
         if let Some(front) = self.bytes.get_mut(begin..begin + LENGTHS_BYTES) {
-            front.copy_from_slice(&lengths(count, len));
+            front.copy_from_slice(&lengths(lines, len));
         }
     }
+}
 
-    fn lengths(&mut self, (first, second): (usize, usize)) {
-        self.put(&lengths(first, second));
+/// Notes the lengths of the first lines of a source.
+fn fill<'t>(
+    table: &mut impl Iterator<Item = &'t mut [u8; LENGTHS_BYTES]>,
+    lines: impl Iterator<Item = (usize, usize)>,
+) {
+    // The lines first: a place that is taken is used.
+    for ((name, value), to) in lines.take(HEADERS_MAX).zip(table) {
+        *to = lengths(name, value);
     }
 }
 

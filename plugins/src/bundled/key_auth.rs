@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use serde_json::Value as Json;
 use store::schema::{Entity, Field, PluginSchema, Preset, array, boolean, foreign, text, typical};
+use uuid::Uuid;
 
 use crate::pdk::{
     Answer, BodyState, Config, Credential, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step,
@@ -162,7 +163,7 @@ impl Plugin for KeyAuth {
             Found::Twice => "Duplicate API key found",
             Found::Nothing => "No API key found in request",
             Found::Key(key) => {
-                if self.authenticate(exchange, &key) {
+                if self.authenticate(exchange, key) {
                     return Step::NEXT;
                 }
                 "Unauthorized"
@@ -211,18 +212,20 @@ impl KeyAuth {
         one(fields.all(&lines::spelled(fields, name)).map(Cow::Borrowed))
     }
 
-    fn authenticate(&self, exchange: &mut Exchange, key: &str) -> bool {
+    fn authenticate(&self, exchange: &mut Exchange, key: String) -> bool {
         let tables = exchange.tables();
         let now_s = (exchange.times.started_wall_us / 1_000_000).cast_signed();
-        let Some(row) = tables.by("keyauth_credentials", "key", key) else { return false };
+        let Some(row) = tables.by("keyauth_credentials", "key", &key) else { return false };
         if !row.is_alive(now_s) {
             return false;
         }
         let consumer = row.foreign("consumer").and_then(|id| tables.get("consumers", id)).cloned();
-        let credential = Credential { id: row.id().to_string(), key: Some(key.to_owned()) };
         if consumer.is_none() {
             return false;
         }
+        let mut id = Uuid::encode_buffer();
+        let id = &*row.id().hyphenated().encode_lower(&mut id);
+        let credential = Credential { id: id.to_owned(), key: Some(key) };
         identity::identify(exchange, consumer, Some(credential));
         true
     }

@@ -19,7 +19,7 @@ use exporter::event::{
 };
 use exporter::moesif::settings::Settings;
 use govern::{Access, Judge};
-use runtime::http::head::Version;
+use runtime::http::head::{Known, Name, Version};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -38,6 +38,7 @@ pub static PLUGIN: Spec = Spec {
 };
 
 const TRANSACTION_ID: &str = "X-Moesif-Transaction-Id";
+const TRANSACTION_LINE: Name = Name::new("X-Moesif-Transaction-Id: ");
 
 fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
     let settings = Settings::parse(&config.record().to_json()).ok_or_else(|| Fault {
@@ -91,7 +92,7 @@ impl Plugin for Moesif {
             if sent.is_none_or(|value| value.trim_ascii().is_empty()) {
                 let mut text = Uuid::encode_buffer();
                 let text = Uuid::from_bytes(id).hyphenated().encode_lower(&mut text);
-                exchange.request.fields.set(TRANSACTION_ID, text.as_bytes());
+                exchange.request.fields.put(TRANSACTION_LINE, text.as_bytes());
             }
         }
         match access {
@@ -105,7 +106,7 @@ impl Plugin for Moesif {
             let sent =
                 exchange.reported_access.then(|| exchange.request.fields.get(TRANSACTION_ID));
             match sent.flatten() {
-                Some(id) => exchange.response.fields.set(TRANSACTION_ID, id),
+                Some(id) => exchange.response.fields.put(TRANSACTION_LINE, id),
                 None => exchange.response.fields.remove(TRANSACTION_ID) > 0,
             };
         }
@@ -139,7 +140,7 @@ impl Moesif {
         let mut consumer_id = Uuid::encode_buffer();
         let consumer_id =
             consumer.map(|row| &*row.id().hyphenated().encode_lower(&mut consumer_id));
-        let host = exchange.request.fields.get("host").unwrap_or_default();
+        let host = exchange.request.fields.get_known(Known::Host).unwrap_or_default();
         let hosts = hosts(exchange);
         let request_pieces = bytes(&exchange.request_capture);
         let response_pieces = bytes(&exchange.response_capture);
@@ -208,19 +209,20 @@ type Pair<'a> = [(&'a [u8], &'a [u8]); 3];
 fn framing<'a>(exchange: &Exchange, length: &'a mut itoa::Buffer) -> SmallVec<Pair<'a>> {
     let (passed, fields) = (&exchange.passed, &exchange.response.fields);
     let mut lines: SmallVec<Pair<'a>> = SmallVec::new();
-    let mut add = |name: &'static str, value: &'a str| {
-        if !fields.contains(name) {
+    let mut add = |known: Known, name: &'static str, value: &'a str| {
+        if !fields.has(known) {
             lines.push((name.as_bytes(), value.as_bytes()));
         }
     };
     if let Some(bytes) = passed.content_length {
-        add("content-length", length.format(bytes));
+        add(Known::ContentLength, "content-length", length.format(bytes));
     }
     if passed.chunked {
-        add("transfer-encoding", "chunked");
+        add(Known::TransferEncoding, "transfer-encoding", "chunked");
     }
     if exchange.request.version != Version::H2 {
-        add("connection", if passed.keep_alive { "keep-alive" } else { "close" });
+        let kept = if passed.keep_alive { "keep-alive" } else { "close" };
+        add(Known::Connection, "connection", kept);
     }
     lines
 }

@@ -16,7 +16,9 @@
 mod schema;
 
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
+use runtime::http::head::Name;
 use runtime::tally::{Slot, Tally};
 use smallvec::SmallVec;
 use store::check::uri;
@@ -36,6 +38,10 @@ pub static PLUGIN: Spec = Spec {
     endpoints: &[],
     prepare,
 };
+
+const LIMIT: Name = Name::new("RateLimit-Limit: ");
+const LEFT: Name = Name::new("RateLimit-Remaining: ");
+const RESET: Name = Name::new("RateLimit-Reset: ");
 
 /// One configured limit.
 #[derive(Clone, Debug)]
@@ -68,6 +74,8 @@ struct RateLimiting {
     error_message: String,
     /// Where nodes count together; none: this node alone.
     shared: Option<Shared>,
+    /// What the counters of each limit have in common, as the tally hashes it.
+    marks: OnceLock<SmallVec<[u128; 2]>>,
 }
 
 fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
@@ -96,6 +104,7 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
             .unwrap_or(429),
         error_message: named("error_message"),
         shared: Shared::of(config),
+        marks: OnceLock::new(),
     };
     Ok(Prepared::new(move || Box::new(prepared.clone())))
 }
@@ -179,14 +188,19 @@ impl Who<'_> {
 impl RateLimiting {
     /// The node's own counter of each limit.
     fn slots(&self, tally: &Tally, who: &Who<'_>, now_s: i64) -> SmallVec<[Slot; 2]> {
-        let place = self.shared.as_ref().map_or(&b""[..], |shared| shared.mark.as_bytes());
-        let slot = |limit: &Limit| Slot {
-            key: tally.fingerprint(&[&self.scope, who.bytes(), &[limit.period.number()], place]),
+        let marks = self.marks.get_or_init(|| {
+            let place = self.shared.as_ref().map_or(&b""[..], |shared| shared.mark.as_bytes());
+            let mark =
+                |limit: &Limit| tally.fingerprint(&[&self.scope, &[limit.period.number()], place]);
+            self.limits.iter().map(mark).collect()
+        });
+        let slot = |(limit, mark): (&Limit, &u128)| Slot {
+            key: tally.fingerprint_under(*mark, who.bytes()),
             window: limit.period.window(now_s),
             ends_s: limit.period.ends_s(now_s),
             limit: limit.limit.ceil() as u64,
         };
-        self.limits.iter().map(slot).collect()
+        self.limits.iter().zip(marks).map(slot).collect()
     }
 
     /// Nobody can say how much is left.
@@ -283,12 +297,12 @@ impl Shown {
     fn write(&self, exchange: &mut Exchange) {
         let mut digits = Digits::default();
         for (period, limit, left) in &self.lines {
-            exchange.early.set(period.limit_header(), digits.of(*limit));
-            exchange.early.set(period.left_header(), digits.of(*left));
+            exchange.early.put(period.limit_header(), digits.of(*limit));
+            exchange.early.put(period.left_header(), digits.of(*left));
         }
-        exchange.early.set("RateLimit-Limit", digits.of(self.limit));
-        exchange.early.set("RateLimit-Remaining", digits.of(self.left));
-        exchange.early.set("RateLimit-Reset", digits.of(self.reset_s as f64));
+        exchange.early.put(LIMIT, digits.of(self.limit));
+        exchange.early.put(LEFT, digits.of(self.left));
+        exchange.early.put(RESET, digits.of(self.reset_s as f64));
     }
 }
 
@@ -301,8 +315,9 @@ struct Digits {
 
 impl Digits {
     fn of(&mut self, number: f64) -> &[u8] {
-        if number.fract() == 0.0 && number.abs() < 1e15 {
-            return self.whole.format(number as i64).as_bytes();
+        let whole = number as i64;
+        if whole as f64 == number && whole.unsigned_abs() < 1_000_000_000_000_000 {
+            return self.whole.format(whole).as_bytes();
         }
         self.other = number.to_string();
         self.other.as_bytes()

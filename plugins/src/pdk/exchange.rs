@@ -8,7 +8,7 @@ use std::sync::Arc;
 use exporter::logs::{RowKey, TRIES_MAX, TlsNames, Try};
 use runtime::buffers::Piece;
 use runtime::clock;
-use runtime::http::head::{Fields, Request, Response};
+use runtime::http::head::{Fields, Known, Request, Response};
 use smallvec::SmallVec;
 use store::snapshot::Tables;
 use store::value::Row;
@@ -462,10 +462,10 @@ impl Exchange {
     /// Wants the request's body kept for a report, up to so many bytes; what was read counts.
     pub fn capture_request(&mut self, bytes_max: usize) {
         let fields = &self.request.fields;
-        let declared = fields.get("content-length");
+        let declared = fields.get_known(Known::ContentLength);
         let capture = &mut self.request_capture;
         capture.bytes_max = Some(bytes_max);
-        capture.absent = declared.is_none() && !fields.contains("transfer-encoding");
+        capture.absent = declared.is_none() && !fields.has(Known::TransferEncoding);
         let length =
             declared.and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse().ok());
         capture.declare(length, &self.kit);

@@ -5,16 +5,17 @@
 
 use std::sync::Arc;
 
+use runtime::http::head::{Fields, Name};
 use store::value::Row;
 use uuid::Uuid;
 
 use super::{Answer, Credential, Exchange, Step};
 
-const CONSUMER_ID: &str = "X-Consumer-ID";
-const CONSUMER_CUSTOM_ID: &str = "X-Consumer-Custom-ID";
-const CONSUMER_USERNAME: &str = "X-Consumer-Username";
-const CREDENTIAL: &str = "X-Credential-Identifier";
-const ANONYMOUS: &str = "X-Anonymous-Consumer";
+const CONSUMER_ID: Name = Name::new("X-Consumer-ID: ");
+const CONSUMER_CUSTOM_ID: Name = Name::new("X-Consumer-Custom-ID: ");
+const CONSUMER_USERNAME: Name = Name::new("X-Consumer-Username: ");
+const CREDENTIAL: Name = Name::new("X-Credential-Identifier: ");
+const ANONYMOUS: Name = Name::new("X-Anonymous-Consumer: ");
 
 /// Makes a consumer known: to the plugins that follow, and to the upstream in headers. What the
 /// client sent under these names is overwritten or removed, so that nobody can pretend.
@@ -23,8 +24,10 @@ pub fn identify(
     consumer: Option<Arc<Row>>,
     credential: Option<Credential>,
 ) {
-    let shown = credential.as_ref().map(|credential| credential.id.clone());
-    identify_as(exchange, consumer, credential, shown.as_deref());
+    let shown = credential.as_ref().map(|credential| credential.id.as_str());
+    tell(&mut exchange.request.fields, consumer.as_deref(), shown, credential.is_none());
+    exchange.consumer = consumer;
+    exchange.credential = credential;
 }
 
 /// The same with another name for the credential than its id: a username, a key.
@@ -34,25 +37,30 @@ pub fn identify_as(
     credential: Option<Credential>,
     shown: Option<&str>,
 ) {
-    let fields = &mut exchange.request.fields;
-    let text = |name: &str| consumer.as_deref().and_then(|row| row.text(name));
-    let id = consumer.as_deref().map(|row| row.id().to_string());
-    put(fields, CONSUMER_ID, id.as_deref());
-    put(fields, CONSUMER_CUSTOM_ID, text("custom_id"));
-    put(fields, CONSUMER_USERNAME, text("username"));
-    put(fields, CREDENTIAL, shown);
-    put(fields, ANONYMOUS, credential.is_none().then_some("true"));
+    tell(&mut exchange.request.fields, consumer.as_deref(), shown, credential.is_none());
     exchange.consumer = consumer;
     exchange.credential = credential;
 }
 
-fn put(fields: &mut runtime::http::head::Fields, name: &str, value: Option<&str>) {
+/// Writes the lines.
+fn tell(fields: &mut Fields, consumer: Option<&Row>, shown: Option<&str>, is_anonymous: bool) {
+    let text = |name: &str| consumer.and_then(|row| row.text(name));
+    let mut id = Uuid::encode_buffer();
+    let id = consumer.map(|row| &*row.id().hyphenated().encode_lower(&mut id));
+    put(fields, CONSUMER_ID, id);
+    put(fields, CONSUMER_CUSTOM_ID, text("custom_id"));
+    put(fields, CONSUMER_USERNAME, text("username"));
+    put(fields, CREDENTIAL, shown);
+    put(fields, ANONYMOUS, is_anonymous.then_some("true"));
+}
+
+fn put(fields: &mut Fields, name: Name, value: Option<&str>) {
     match value {
         Some(value) => {
-            fields.set(name, value.as_bytes());
+            fields.put(name, value);
         }
         None => {
-            fields.remove(name);
+            fields.remove(name.as_str());
         }
     }
 }

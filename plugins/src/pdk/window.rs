@@ -1,5 +1,7 @@
 //! Windows of time: fixed, in UTC, the calendar's months and years.
 
+use runtime::http::head::Name;
+
 /// The length of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
@@ -42,26 +44,26 @@ impl Period {
     }
 
     /// The header that tells rate-limiting's limit.
-    pub const fn limit_header(self) -> &'static str {
+    pub const fn limit_header(self) -> Name {
         match self {
-            Self::Second => "X-RateLimit-Limit-Second",
-            Self::Minute => "X-RateLimit-Limit-Minute",
-            Self::Hour => "X-RateLimit-Limit-Hour",
-            Self::Day => "X-RateLimit-Limit-Day",
-            Self::Month => "X-RateLimit-Limit-Month",
-            Self::Year => "X-RateLimit-Limit-Year",
+            Self::Second => const { Name::new("X-RateLimit-Limit-Second: ") },
+            Self::Minute => const { Name::new("X-RateLimit-Limit-Minute: ") },
+            Self::Hour => const { Name::new("X-RateLimit-Limit-Hour: ") },
+            Self::Day => const { Name::new("X-RateLimit-Limit-Day: ") },
+            Self::Month => const { Name::new("X-RateLimit-Limit-Month: ") },
+            Self::Year => const { Name::new("X-RateLimit-Limit-Year: ") },
         }
     }
 
     /// The header that tells what is left of it.
-    pub const fn left_header(self) -> &'static str {
+    pub const fn left_header(self) -> Name {
         match self {
-            Self::Second => "X-RateLimit-Remaining-Second",
-            Self::Minute => "X-RateLimit-Remaining-Minute",
-            Self::Hour => "X-RateLimit-Remaining-Hour",
-            Self::Day => "X-RateLimit-Remaining-Day",
-            Self::Month => "X-RateLimit-Remaining-Month",
-            Self::Year => "X-RateLimit-Remaining-Year",
+            Self::Second => const { Name::new("X-RateLimit-Remaining-Second: ") },
+            Self::Minute => const { Name::new("X-RateLimit-Remaining-Minute: ") },
+            Self::Hour => const { Name::new("X-RateLimit-Remaining-Hour: ") },
+            Self::Day => const { Name::new("X-RateLimit-Remaining-Day: ") },
+            Self::Month => const { Name::new("X-RateLimit-Remaining-Month: ") },
+            Self::Year => const { Name::new("X-RateLimit-Remaining-Year: ") },
         }
     }
 
@@ -79,10 +81,13 @@ impl Period {
 
     /// The number of the window that holds a moment, in seconds since the Unix epoch.
     pub fn window(self, now_s: i64) -> u64 {
-        let (year, month) = civil(now_s.div_euclid(DAY_S));
+        let today = || civil(now_s.div_euclid(DAY_S));
         let number = match self {
-            Self::Month => year * 12 + month - 1,
-            Self::Year => year,
+            Self::Month => {
+                let (year, month) = today();
+                year * 12 + month - 1
+            }
+            Self::Year => today().0,
             _ => now_s.div_euclid(self.usual_length_s()),
         };
         number.max(0).cast_unsigned()
@@ -100,10 +105,13 @@ impl Period {
 
     /// When the window that holds a moment began.
     pub fn start_s(self, now_s: i64) -> i64 {
-        let (year, month) = civil(now_s.div_euclid(DAY_S));
+        let today = || civil(now_s.div_euclid(DAY_S));
         match self {
-            Self::Month => days_before(year, month) * DAY_S,
-            Self::Year => days_before(year, 1) * DAY_S,
+            Self::Month => {
+                let (year, month) = today();
+                days_before(year, month) * DAY_S
+            }
+            Self::Year => days_before(today().0, 1) * DAY_S,
             _ => now_s - now_s.rem_euclid(self.usual_length_s()),
         }
     }

@@ -161,7 +161,7 @@ impl H1 {
         self.expects_continue = request.version == Version::H11
             && request
                 .fields
-                .get("expect")
+                .get_known(Known::Expect)
                 .is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
         Ok(())
     }

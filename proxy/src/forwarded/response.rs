@@ -8,7 +8,7 @@
 
 use crate::fault::Side;
 use plugins::pdk::Scope;
-use runtime::http::head::{Fields, Known, Response, Version};
+use runtime::http::head::{Fields, Known, Name, Response, Version};
 use runtime::http::write;
 use smallvec::SmallVec;
 use uuid::Uuid;
@@ -24,6 +24,13 @@ const CHARSET_TYPES: [(&str, &str); 6] = [
     ("text/vnd.wap.wml", "text/vnd.wap.wml; charset=UTF-8"),
     ("application/rss+xml", "application/rss+xml; charset=UTF-8"),
 ];
+
+const UPSTREAM_LATENCY: Name = Name::new("X-Kong-Upstream-Latency: ");
+const PROXY_LATENCY: Name = Name::new("X-Kong-Proxy-Latency: ");
+const RESPONSE_LATENCY: Name = Name::new("X-Kong-Response-Latency: ");
+const REQUEST_ID: Name = Name::new("X-Kong-Request-Id: ");
+const SERVER: Name = Name::new("Server: ");
+const VIA: Name = Name::new("Via: ");
 
 /// Which lines of its own the gateway shows: the setting `headers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,24 +171,24 @@ pub fn leave(response: &mut Response, leaving: &Leaving<'_>) {
     };
     let times = leaving.latencies;
     if leaving.side == Side::Upstream {
-        latency(fields, Shown::UPSTREAM_LATENCY, "X-Kong-Upstream-Latency", times.upstream_ms);
-        latency(fields, Shown::PROXY_LATENCY, "X-Kong-Proxy-Latency", times.proxy_ms);
+        latency(fields, Shown::UPSTREAM_LATENCY, UPSTREAM_LATENCY, times.upstream_ms);
+        latency(fields, Shown::PROXY_LATENCY, PROXY_LATENCY, times.proxy_ms);
         if leaving.shown.has(Shown::VIA) {
             add_via(fields, has.via, leaving);
         }
         if leaving.shown.has(Shown::SERVER) && !has.server {
-            fields.add("Server", leaving.product);
+            fields.push(SERVER, leaving.product);
         }
     } else {
-        latency(fields, Shown::RESPONSE_LATENCY, "X-Kong-Response-Latency", times.response_ms);
+        latency(fields, Shown::RESPONSE_LATENCY, RESPONSE_LATENCY, times.response_ms);
         if leaving.shown.has(Shown::SERVER) {
-            put(fields, has.server, "Server", leaving.product);
+            put(fields, has.server, SERVER, leaving.product);
         } else if has.server {
             fields.remove("server");
         }
     }
     if leaving.shown.has(Shown::REQUEST_ID) {
-        put(fields, has.kong, "X-Kong-Request-Id", leaving.id);
+        put(fields, has.kong, REQUEST_ID, leaving.id);
     }
 }
 
@@ -208,11 +215,11 @@ impl Has {
     }
 }
 
-fn put(fields: &mut Fields, replace: bool, name: &str, value: &str) {
+fn put(fields: &mut Fields, replace: bool, name: Name, value: &str) {
     if replace {
-        fields.set(name, value);
+        fields.put(name, value);
     } else {
-        fields.add(name, value);
+        fields.push(name, value);
     }
 }
 
@@ -259,9 +266,9 @@ fn add_via(fields: &mut Fields, before: bool, leaving: &Leaving<'_>) {
     });
     via.extend_from_slice(leaving.product.as_bytes());
     if before {
-        fields.set("Via", via);
+        fields.put(VIA, via);
     } else {
-        fields.add("Via", via);
+        fields.push(VIA, via);
     }
 }
 

@@ -13,10 +13,12 @@
 
 mod fault;
 mod fields;
+mod names;
 mod target;
 
 pub use fault::HeadFault;
-pub use fields::{FIELDS_BYTES_MAX, Fields, Known, Seen};
+pub use fields::{FIELDS_BYTES_MAX, Fields};
+pub use names::{Known, Name, Seen};
 pub use target::{check_host, check_target};
 
 pub(crate) use fields::{is_disguised, is_odd, is_token, push_clean};

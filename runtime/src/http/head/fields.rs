@@ -4,96 +4,13 @@
 //! copied once; lines that are not written this way are written again behind it. So runs of
 //! untouched lines leave with one copy.
 
+use super::names::{Known, Name, Seen};
 use std::fmt;
 
 /// Most bytes that the lines of one message may take. Beyond it, [`Fields::add`] refuses.
 pub const FIELDS_BYTES_MAX: usize = 1 << 20;
 /// Longest name, in bytes.
 const NAME_BYTES_MAX: usize = u16::MAX as usize;
-
-/// Names that framing, connections and routing ask for. Recognised once, when a line arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Known {
-    /// Any other name.
-    Other,
-    /// Host.
-    Host,
-    /// Connection.
-    Connection,
-    /// Content-Length.
-    ContentLength,
-    /// Transfer-Encoding.
-    TransferEncoding,
-    /// Expect.
-    Expect,
-    /// Upgrade.
-    Upgrade,
-    /// TE.
-    Te,
-    /// Trailer.
-    Trailer,
-    /// Keep-Alive.
-    KeepAlive,
-    /// Proxy: would become `HTTP_PROXY` in a CGI program.
-    Proxy,
-    /// Proxy-Connection.
-    ProxyConnection,
-}
-
-impl Known {
-    /// Recognises a name in any case.
-    #[inline]
-    pub fn of(name: &[u8]) -> Self {
-        let first = name.first().map_or(0, |b| b | 0x20);
-        let (known, spelling) = match (name.len(), first) {
-            (4, b'h') => (Self::Host, "host"),
-            (10, b'c') => (Self::Connection, "connection"),
-            (14, b'c') => (Self::ContentLength, "content-length"),
-            (17, b't') => (Self::TransferEncoding, "transfer-encoding"),
-            (6, b'e') => (Self::Expect, "expect"),
-            (7, b'u') => (Self::Upgrade, "upgrade"),
-            (2, b't') => (Self::Te, "te"),
-            (7, b't') => (Self::Trailer, "trailer"),
-            (10, b'k') => (Self::KeepAlive, "keep-alive"),
-            (5, b'p') => (Self::Proxy, "proxy"),
-            (16, b'p') => (Self::ProxyConnection, "proxy-connection"),
-            _ => return Self::Other,
-        };
-        if name.eq_ignore_ascii_case(spelling.as_bytes()) { known } else { Self::Other }
-    }
-
-    const fn bit(self) -> u16 {
-        1 << self as u16
-    }
-}
-
-/// A set of [`Known`] names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Seen(u16);
-
-impl Seen {
-    /// The set of these names.
-    pub const fn of(names: &[Known]) -> Self {
-        let (mut bits, mut rest) = (0, names);
-        while let [name, after @ ..] = rest {
-            bits |= name.bit();
-            rest = after;
-        }
-        Self(bits)
-    }
-
-    /// Whether any name is in both.
-    pub const fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Both sets together.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Line {
@@ -204,6 +121,25 @@ impl Fields {
         let line = self.write(name, value);
         if let Some(line) = line {
             self.place(line);
+        }
+        line.is_some()
+    }
+
+    /// [`Fields::set`] for a name of the program's own.
+    pub fn put(&mut self, name: Name, value: impl AsRef<[u8]>) -> bool {
+        let line = self.write_named(name, value.as_ref());
+        if let Some(line) = line {
+            self.place(line);
+        }
+        line.is_some()
+    }
+
+    /// [`Fields::add`] for a name of the program's own.
+    pub fn push(&mut self, name: Name, value: impl AsRef<[u8]>) -> bool {
+        let line = self.write_named(name, value.as_ref());
+        if let Some(line) = line {
+            self.lines.push(line);
+            self.seen.0 |= line.known.bit();
         }
         line.is_some()
     }
@@ -337,23 +273,51 @@ impl Fields {
 
     /// Writes `name: value\r\n` behind the other bytes.
     fn write(&mut self, name: &[u8], value: &[u8]) -> Option<Line> {
-        // An escaped byte takes three.
-        let room = name.len() + value.len().saturating_mul(3) + 4;
-        if self.bytes.len().saturating_add(room) > FIELDS_BYTES_MAX {
-            self.compact();
-        }
-        if !is_token(name) || self.bytes.len().saturating_add(room) > FIELDS_BYTES_MAX {
+        if !is_token(name) {
             return None;
         }
-        let start = self.bytes.len();
-        self.bytes.reserve(name.len() + value.len() + 4);
+        let start = self.make_room(name.len(), value.len())?;
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(b": ");
+        let value_len = self.finish(value);
+        line(start, name, value_len)
+    }
+
+    /// The same with a name that is known to be one.
+    fn write_named(&mut self, name: Name, value: &[u8]) -> Option<Line> {
+        let start = self.make_room(name.len(), value.len())?;
+        self.bytes.extend_from_slice(name.start.as_bytes());
+        let value_len = self.finish(value);
+        Some(Line {
+            start: start as u32,
+            value_len: value_len as u32,
+            name_len: name.len() as u16,
+            first: name.first,
+            known: name.known,
+        })
+    }
+
+    /// Makes room for one more line; gives where it begins, below [`FIELDS_BYTES_MAX`] as its end.
+    fn make_room(&mut self, name_len: usize, value_len: usize) -> Option<usize> {
+        // An escaped byte takes three.
+        let room = name_len + value_len.saturating_mul(3) + 4;
+        if self.bytes.len().saturating_add(room) > FIELDS_BYTES_MAX {
+            self.compact();
+            if self.bytes.len().saturating_add(room) > FIELDS_BYTES_MAX {
+                return None;
+            }
+        }
+        self.bytes.reserve(name_len + value_len + 4);
+        Some(self.bytes.len())
+    }
+
+    /// Writes the value of a line and its end; gives the value's length.
+    fn finish(&mut self, value: &[u8]) -> usize {
         let value_start = self.bytes.len();
         push_clean(&mut self.bytes, value);
         let value_len = self.bytes.len() - value_start;
         self.bytes.extend_from_slice(b"\r\n");
-        line(start, name, value_len)
+        value_len
     }
 
     /// Forgets the bytes that no line uses.
@@ -426,7 +390,7 @@ fn is_named(bytes: &[u8], line: Line, name: &[u8]) -> bool {
 }
 
 /// Whether these bytes are a token of RFC 9110, at most 65,535 of them.
-pub(crate) fn is_token(bytes: &[u8]) -> bool {
+pub(crate) const fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.len() <= NAME_BYTES_MAX && !has_any(bytes, NO_TOKEN)
 }
 
@@ -457,10 +421,15 @@ static CLASSES: [u8; 256] = {
 };
 
 /// Whether any byte is of this class.
-fn has_any(bytes: &[u8], class: u8) -> bool {
+const fn has_any(bytes: &[u8], class: u8) -> bool {
     // Without an early end: names are short, and branches cost more than bytes.
-    // IN BOUNDS: a byte is below 256.
-    bytes.iter().fold(0, |found, &byte| found | CLASSES[byte as usize]) & class != 0
+    let (mut found, mut rest) = (0, bytes);
+    while let [byte, after @ ..] = rest {
+        // IN BOUNDS: a byte is below 256.
+        found |= CLASSES[*byte as usize];
+        rest = after;
+    }
+    found & class != 0
 }
 
 /// Whether a server that folds `_` into `-` would frame the message by this line.
