@@ -1,6 +1,6 @@
 # What people and CI type. Every target is one or two plain cargo commands.
 
-.PHONY: run build test tidy bench load compare deep loom fuzz fuzz-codec fuzz-event fuzz-plugins fmt
+.PHONY: run build test test-glommio tidy bench load compare deep loom fuzz fuzz-codec fuzz-event fuzz-plugins fmt
 
 # The gateway in the foreground: proxy on 8000 and 8443, Admin API on 127.0.0.1:8001.
 # Its database and logs are in .tollgate; Kong's own default is /usr/local/kong.
@@ -16,6 +16,13 @@ test:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace
+
+# The same tests of runtime and gateway on the further driver, which plain builds leave out. Needs git
+# (a build script calls it) and a kernel that allows io_uring.
+test-glommio:
+	cargo clippy -p runtime -p proxy --features proxy/glommio --all-targets -- -D warnings
+	cargo test -p runtime --features glommio
+	TOLLGATE_IO=glommio cargo test -p proxy --features glommio --test black_box
 
 # The style tests alone: seconds.
 tidy:

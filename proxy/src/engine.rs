@@ -336,8 +336,7 @@ impl Running {
     /// In words: how many cores run on what.
     pub fn words(&self) -> String {
         let kinds = self.cores.kinds();
-        let kind = kinds.first().map(|kind| format!("{kind:?}").to_lowercase()).unwrap_or_default();
-        let kind = kind.replace("iouring", "io_uring");
+        let kind = kinds.first().map(ToString::to_string).unwrap_or_default();
         format!("{} core{} on {kind}", kinds.len(), if kinds.len() == 1 { "" } else { "s" })
     }
 

@@ -5,8 +5,9 @@
 //!                   └──► Writer ─ write(pages) ─ shutdown() ─►  at most one operation in flight
 //!                          └── closer() ──► Closer: ends both at once, from anywhere on the core
 //! ```
-//! Which driver is underneath (`io/monoio.rs` with io_uring, `io/epoll.rs`, `io/script.rs` without
-//! a kernel) is decided when the core starts; above this file nobody can tell.
+//! Which driver is underneath (`io/monoio.rs` with io_uring, `io/epoll.rs`, `io/glommio.rs` where
+//! it was built in, `io/script.rs` without a kernel) is decided when the core starts; above this
+//! file nobody can tell.
 //!
 //! Rules that the drivers rely on: a read that was begun is awaited to its end (`readable` may be
 //! dropped, it holds no buffer); the same holds for a write; whoever does not want to wait any
@@ -14,7 +15,13 @@
 //! may be dropped: it only waits for writability.
 
 mod bell;
+mod choice;
 mod epoll;
+#[cfg(feature = "glommio")]
+mod glommio;
+#[cfg(not(feature = "glommio"))]
+#[path = "io/no_glommio.rs"]
+mod glommio;
 mod monoio;
 mod open;
 mod pipe;
@@ -24,7 +31,6 @@ mod socket;
 use crate::buffers::{Page, Pages};
 use crate::clock;
 use std::cell::Cell;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,6 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 pub use bell::{Bell, CoreEar, DeskEar};
+pub use choice::{IoChoice, IoKind};
 pub use open::{adopt, connect, connect_unix, release};
 pub use pipe::Pipe;
 pub use std::io::{Error, ErrorKind, Result};
@@ -48,7 +55,7 @@ pub const ACCEPTS_MAX: usize = 64;
 const ENDED_FIRST_MS: u64 = 80;
 const ENDED_LOOK_MS: u64 = 500;
 
-/// The I/O under a core. The only place that names monoio is an `impl` of this.
+/// The I/O under a core. The only places that name a runtime are the `impl`s of this.
 ///
 /// Buffers are lent to the kernel and come back with the result: io_uring needs to own them, and a
 /// readiness driver does not mind. A connection is two halves, each with at most one operation in
@@ -84,58 +91,6 @@ pub trait Driver: 'static {
     fn pause(ms: u64) -> impl Future<Output = ()>;
 }
 
-/// Which driver a core shall run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum IoChoice {
-    /// io_uring where the kernel allows it, else epoll.
-    #[default]
-    Auto,
-    /// io_uring or no start.
-    IoUring,
-    /// epoll.
-    Epoll,
-}
-
-impl IoChoice {
-    /// Reads `TOLLGATE_IO`: `auto` (also when unset or empty), `io_uring` or `epoll`.
-    ///
-    /// # Errors
-    /// One sentence that names the variable and the three values.
-    pub fn from_env() -> std::result::Result<Self, String> {
-        Self::named(&std::env::var("TOLLGATE_IO").unwrap_or_default())
-    }
-
-    fn named(name: &str) -> std::result::Result<Self, String> {
-        match name {
-            "" | "auto" => Ok(Self::Auto),
-            "io_uring" => Ok(Self::IoUring),
-            "epoll" => Ok(Self::Epoll),
-            _ => Err(format!("TOLLGATE_IO must be auto, io_uring or epoll, not {name:?}")),
-        }
-    }
-}
-
-/// Which driver a core runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum IoKind {
-    /// Completions: `SINGLE_ISSUER|DEFER_TASKRUN`.
-    IoUring,
-    /// Readiness.
-    Epoll,
-    /// No kernel at all.
-    Script,
-}
-
-impl fmt::Display for IoKind {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::IoUring => "io_uring",
-            Self::Epoll => "epoll",
-            Self::Script => "script",
-        })
-    }
-}
-
 thread_local! {
     static KIND: Cell<Option<IoKind>> = const { Cell::new(None) };
 }
@@ -145,10 +100,13 @@ pub fn kind() -> Option<IoKind> {
     KIND.with(Cell::get)
 }
 
-/// A pipe between two connections of this core; none where its driver has no kernel, and where the
+/// A pipe between two connections of this core; none where its driver cannot splice, and where the
 /// kernel gives none.
 pub fn pipe() -> Option<Pipe> {
-    if on_script() { None } else { Pipe::take() }
+    match kind() {
+        Some(IoKind::Script | IoKind::Glommio) => None,
+        _ => Pipe::take(),
+    }
 }
 
 fn on_script() -> bool {
@@ -189,6 +147,10 @@ pub fn block_on_core<T>(choice: IoChoice, future: impl Future<Output = T>) -> Re
     };
     let refused = match choice {
         IoChoice::Epoll => None,
+        IoChoice::Glommio => {
+            log::info!("this core runs on glommio");
+            return glommio::block_on(core);
+        }
         IoChoice::Auto | IoChoice::IoUring => match monoio::build() {
             Ok(ring) => {
                 log::info!("this core runs on io_uring");
@@ -237,6 +199,7 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
     match kind() {
         Some(IoKind::IoUring) => monoio::Monoio::spawn(guarded),
         Some(IoKind::Epoll) => epoll::Epoll::spawn(guarded),
+        Some(IoKind::Glommio) => glommio::Glommio::spawn(guarded),
         Some(IoKind::Script) => script::Script::spawn(guarded),
         None => log::error!("a task was to be started where no core runs"),
     }
@@ -270,6 +233,7 @@ pub(crate) async fn pause(ms: u64) {
     match kind() {
         Some(IoKind::IoUring) => monoio::Monoio::pause(ms).await,
         Some(IoKind::Epoll) => epoll::Epoll::pause(ms).await,
+        Some(IoKind::Glommio) => glommio::Glommio::pause(ms).await,
         Some(IoKind::Script) | None => script::Script::pause(ms).await,
     }
 }
@@ -306,6 +270,7 @@ pub struct Reader(ReaderOf);
 enum ReaderOf {
     Monoio(monoio::Reader),
     Epoll(epoll::Reader),
+    Glommio(glommio::Reader),
     Script(script::Reader),
 }
 
@@ -315,6 +280,7 @@ pub struct Writer(WriterOf);
 enum WriterOf {
     Monoio(monoio::Writer),
     Epoll(epoll::Writer),
+    Glommio(glommio::Writer),
     Script(script::Writer),
 }
 
@@ -327,6 +293,7 @@ pub struct Closer(CloserOf);
 enum CloserOf {
     Monoio(monoio::Closer),
     Epoll(epoll::Closer),
+    Glommio(glommio::Closer),
     Script(script::Closer),
     Nothing,
 }
@@ -337,6 +304,7 @@ pub struct Listener(ListenerOf);
 enum ListenerOf {
     Monoio(monoio::Listener),
     Epoll(epoll::Listener),
+    Glommio(glommio::Listener),
     Script(script::Listener),
 }
 
@@ -350,17 +318,19 @@ impl Reader {
         match &mut self.0 {
             ReaderOf::Monoio(reader) => monoio::Monoio::readable(reader).await,
             ReaderOf::Epoll(reader) => epoll::Epoll::readable(reader).await,
+            ReaderOf::Glommio(reader) => glommio::Glommio::readable(reader).await,
             ReaderOf::Script(reader) => script::Script::readable(reader).await,
         }
     }
 
     /// Waits until the peer has ended its direction or the connection is broken, whatever it sent
     /// before that is not read yet. Holds no buffer and may be dropped. On epoll it is seen at
-    /// once; with io_uring within about a tenth of a second, or `ENDED_LOOK_MS` while bytes wait.
+    /// once; else within about a tenth of a second, or `ENDED_LOOK_MS` while bytes wait.
     pub async fn ended(&mut self) {
         match &mut self.0 {
             ReaderOf::Monoio(reader) => reader.ended().await,
             ReaderOf::Epoll(reader) => reader.ended().await,
+            ReaderOf::Glommio(reader) => reader.ended().await,
             ReaderOf::Script(reader) => reader.ended().await,
         }
     }
@@ -371,6 +341,7 @@ impl Reader {
         match &self.0 {
             ReaderOf::Monoio(reader) => reader.has_ended(),
             ReaderOf::Epoll(reader) => reader.has_ended(),
+            ReaderOf::Glommio(reader) => reader.has_ended(),
             ReaderOf::Script(reader) => reader.has_ended(),
         }
     }
@@ -387,6 +358,7 @@ impl Reader {
         match &mut self.0 {
             ReaderOf::Monoio(reader) => monoio::Monoio::read(reader, page).await,
             ReaderOf::Epoll(reader) => epoll::Epoll::read(reader, page).await,
+            ReaderOf::Glommio(reader) => glommio::Glommio::read(reader, page).await,
             ReaderOf::Script(reader) => script::Script::read(reader, page).await,
         }
     }
@@ -395,11 +367,12 @@ impl Reader {
     /// end. Must be awaited to its end.
     ///
     /// # Errors
-    /// Those of the connection, and `Unsupported` where the driver has no kernel.
+    /// Those of the connection, and `Unsupported` where the driver cannot splice.
     pub async fn fill(&mut self, pipe: &mut Pipe, bytes_max: u64) -> Result<usize> {
         match &mut self.0 {
             ReaderOf::Monoio(reader) => reader.fill(pipe, bytes_max).await,
             ReaderOf::Epoll(reader) => reader.fill(pipe, bytes_max).await,
+            ReaderOf::Glommio(reader) => reader.fill(pipe, bytes_max).await,
             ReaderOf::Script(_) => Err(ErrorKind::Unsupported.into()),
         }
     }
@@ -410,6 +383,7 @@ impl Reader {
         match &self.0 {
             ReaderOf::Monoio(reader) => reader.is_quiet(),
             ReaderOf::Epoll(reader) => reader.is_quiet(),
+            ReaderOf::Glommio(reader) => reader.is_quiet(),
             ReaderOf::Script(reader) => reader.is_quiet(),
         }
     }
@@ -422,6 +396,7 @@ impl Reader {
         match &self.0 {
             ReaderOf::Monoio(reader) => reader.local_addr(),
             ReaderOf::Epoll(reader) => reader.local_addr(),
+            ReaderOf::Glommio(reader) => reader.local_addr(),
             ReaderOf::Script(reader) => reader.local_addr(),
         }
     }
@@ -431,6 +406,7 @@ impl Reader {
         Closer(match &self.0 {
             ReaderOf::Monoio(reader) => CloserOf::Monoio(reader.closer()),
             ReaderOf::Epoll(reader) => CloserOf::Epoll(reader.closer()),
+            ReaderOf::Glommio(reader) => CloserOf::Glommio(reader.closer()),
             ReaderOf::Script(reader) => CloserOf::Script(reader.closer()),
         })
     }
@@ -446,6 +422,7 @@ impl Writer {
         match &mut self.0 {
             WriterOf::Monoio(writer) => monoio::Monoio::write(writer, pages).await,
             WriterOf::Epoll(writer) => epoll::Epoll::write(writer, pages).await,
+            WriterOf::Glommio(writer) => glommio::Glommio::write(writer, pages).await,
             WriterOf::Script(writer) => script::Script::write(writer, pages).await,
         }
     }
@@ -453,12 +430,13 @@ impl Writer {
     /// Moves all that `pipe` holds out without a copy. Must be awaited to its end.
     ///
     /// # Errors
-    /// Those of the connection, and `Unsupported` where the driver has no kernel; how much went out
+    /// Those of the connection, and `Unsupported` where the driver cannot splice; how much went out
     /// is then unknown.
     pub async fn drain(&mut self, pipe: &mut Pipe) -> Result<()> {
         match &mut self.0 {
             WriterOf::Monoio(writer) => writer.drain(pipe).await,
             WriterOf::Epoll(writer) => writer.drain(pipe).await,
+            WriterOf::Glommio(writer) => writer.drain(pipe).await,
             WriterOf::Script(_) => Err(ErrorKind::Unsupported.into()),
         }
     }
@@ -471,6 +449,7 @@ impl Writer {
         match &mut self.0 {
             WriterOf::Monoio(writer) => monoio::Monoio::shutdown(writer),
             WriterOf::Epoll(writer) => epoll::Epoll::shutdown(writer),
+            WriterOf::Glommio(writer) => glommio::Glommio::shutdown(writer),
             WriterOf::Script(writer) => script::Script::shutdown(writer),
         }
     }
@@ -480,6 +459,7 @@ impl Writer {
         Closer(match &self.0 {
             WriterOf::Monoio(writer) => CloserOf::Monoio(writer.closer()),
             WriterOf::Epoll(writer) => CloserOf::Epoll(writer.closer()),
+            WriterOf::Glommio(writer) => CloserOf::Glommio(writer.closer()),
             WriterOf::Script(writer) => CloserOf::Script(writer.closer()),
         })
     }
@@ -497,6 +477,7 @@ impl Closer {
         match &self.0 {
             CloserOf::Monoio(closer) => closer.close(),
             CloserOf::Epoll(closer) => closer.close(),
+            CloserOf::Glommio(closer) => closer.close(),
             CloserOf::Script(closer) => closer.close(),
             CloserOf::Nothing => {}
         }
@@ -512,6 +493,7 @@ impl Listener {
         match kind() {
             Some(IoKind::IoUring) => Ok(Self(ListenerOf::Monoio(monoio::Listener::new(socket)?))),
             Some(IoKind::Epoll) => Ok(Self(ListenerOf::Epoll(epoll::Listener::new(socket)?))),
+            Some(IoKind::Glommio) => Ok(Self(ListenerOf::Glommio(glommio::Listener::new(socket)?))),
             _ => Err(Error::other("no core with a kernel runs on this thread")),
         }
     }
@@ -521,6 +503,7 @@ impl Listener {
         match &self.0 {
             ListenerOf::Monoio(listener) => listener.local_addr(),
             ListenerOf::Epoll(listener) => listener.local_addr(),
+            ListenerOf::Glommio(listener) => listener.local_addr(),
             ListenerOf::Script(listener) => listener.local_addr(),
         }
     }
@@ -539,6 +522,10 @@ impl Listener {
             ListenerOf::Epoll(listener) => {
                 let (reader, writer, peer) = epoll::Epoll::accept(listener).await?;
                 Ok((Reader(ReaderOf::Epoll(reader)), Writer(WriterOf::Epoll(writer)), peer))
+            }
+            ListenerOf::Glommio(listener) => {
+                let (reader, writer, peer) = glommio::Glommio::accept(listener).await?;
+                Ok((Reader(ReaderOf::Glommio(reader)), Writer(WriterOf::Glommio(writer)), peer))
             }
             ListenerOf::Script(listener) => {
                 let (reader, writer, peer) = script::Script::accept(listener).await?;

@@ -502,7 +502,7 @@ mod tests {
 
     #[test]
     fn every_question_of_every_core_is_answered() {
-        for io in [IoChoice::Epoll, IoChoice::Auto] {
+        for &io in IoChoice::EACH {
             let (seeds, desk) = channel(2).unwrap();
             adding_desk(desk);
             assert_eq!(on_cores(io, seeds, ask_often), [5_000 * 5_001 / 2; 2]);

@@ -114,7 +114,7 @@ where
     C: Fn(SocketAddr, Arc<Seen>) -> F,
     F: Future<Output = ()>,
 {
-    for choice in [IoChoice::Epoll, IoChoice::Auto] {
+    for &choice in IoChoice::EACH {
         let seen = Arc::new(Seen::default());
         let (tell, told) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
@@ -563,7 +563,7 @@ async fn call_echo(mut client: Client, https: bool, size: usize) {
 
 #[test]
 fn both_roles_speak_to_each_other_plain_and_under_tls() {
-    for choice in [IoChoice::Epoll, IoChoice::Auto] {
+    for &choice in IoChoice::EACH {
         for https in [false, true] {
             io::block_on_core(choice, async {
                 clock::within(30_000, ours_against_ours(https)).await.expect("it hangs");

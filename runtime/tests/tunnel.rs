@@ -162,6 +162,12 @@ fn on_io_uring(tls: Tls) {
     }
 }
 
+/// Where it was built in.
+fn on_glommio(tls: Tls) {
+    let built_in = IoChoice::EACH.contains(&IoChoice::Glommio);
+    assert_eq!(run(IoChoice::Glommio, IoKind::Glommio, tls), built_in);
+}
+
 #[test]
 fn a_busy_tunnel_on_epoll() {
     assert!(run(IoChoice::Epoll, IoKind::Epoll, None));
@@ -170,6 +176,16 @@ fn a_busy_tunnel_on_epoll() {
 #[test]
 fn a_busy_tunnel_on_io_uring() {
     on_io_uring(None);
+}
+
+#[test]
+fn a_busy_tunnel_on_glommio() {
+    on_glommio(None);
+}
+
+#[test]
+fn a_busy_tunnel_over_tls_on_glommio() {
+    on_glommio(tls());
 }
 
 #[test]

@@ -23,8 +23,14 @@ pub(crate) struct Gateway {
     env: Vec<(String, String)>,
 }
 
-/// The drivers that this kernel runs. io_uring may be forbidden: then one loud line says so.
+/// The driver that `TOLLGATE_IO` names, else those that this kernel runs. io_uring may be forbidden:
+/// then one loud line says so.
 pub(crate) fn drivers() -> Vec<&'static str> {
+    static NAMED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let named = NAMED.get_or_init(|| std::env::var("TOLLGATE_IO").ok()).as_deref();
+    if let Some(name) = named.filter(|name| !matches!(*name, "" | "auto")) {
+        return vec![name];
+    }
     static URING: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     let uring = *URING.get_or_init(|| {
         let probe = Gateway::try_start("io_uring", &[]);

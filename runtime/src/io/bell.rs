@@ -5,7 +5,7 @@
 //! only look at the flag. The eventfd is polled like a socket and read without blocking: monoio's
 //! own files would block the whole core on epoll.
 
-use super::{Error, ErrorKind, IoKind, Result, epoll, kind, monoio, script};
+use super::{Error, ErrorKind, IoKind, Result, epoll, glommio, kind, monoio, script};
 use rustix::event::{EventfdFlags, eventfd};
 use std::future::poll_fn;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -66,6 +66,7 @@ impl Bell {
         let poll = match kind() {
             Some(IoKind::IoUring) => PollOf::Monoio(monoio::Pollable::new(fd()?)?),
             Some(IoKind::Epoll) => PollOf::Epoll(epoll::Pollable::new(fd()?)?),
+            Some(IoKind::Glommio) => PollOf::Glommio(glommio::Pollable::new(fd()?)?),
             Some(IoKind::Script) => PollOf::Script,
             None => return Err(ErrorKind::Unsupported.into()),
         };
@@ -108,6 +109,7 @@ pub struct CoreEar {
 enum PollOf {
     Monoio(monoio::Pollable),
     Epoll(epoll::Pollable),
+    Glommio(glommio::Pollable),
     /// No kernel, no descriptor.
     Script,
 }
@@ -119,6 +121,7 @@ impl CoreEar {
             // A fault of the poll cannot be told from a ring: both make the caller look.
             PollOf::Monoio(poll) => drop(poll.readable().await),
             PollOf::Epoll(poll) => poll.readable().await,
+            PollOf::Glommio(poll) => poll.readable().await,
             PollOf::Script => poll_fn(|cx| script::bell_rung(&self.bell, cx.waker())).await,
         }
         self.bell.hush();

@@ -2,7 +2,7 @@
 
 use super::{
     ConnectOptions, Driver, Error, ErrorKind, IoKind, Reader, ReaderOf, Result, Target, Writer,
-    WriterOf, epoll, kind, monoio, script,
+    WriterOf, epoll, glommio, kind, monoio, script,
 };
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,6 +16,10 @@ async fn connect_to(to: &Target<'_>, options: &ConnectOptions) -> Result<(Reader
         Some(IoKind::Epoll) => {
             let (reader, writer) = epoll::Epoll::connect(to, options).await?;
             Ok((Reader(ReaderOf::Epoll(reader)), Writer(WriterOf::Epoll(writer))))
+        }
+        Some(IoKind::Glommio) => {
+            let (reader, writer) = glommio::Glommio::connect(to, options).await?;
+            Ok((Reader(ReaderOf::Glommio(reader)), Writer(WriterOf::Glommio(writer))))
         }
         Some(IoKind::Script) => {
             let (reader, writer) = script::Script::connect(to, options).await?;
@@ -52,6 +56,7 @@ pub fn release(reader: Reader, writer: Writer) -> Result<std::os::fd::OwnedFd> {
     match reader.0 {
         ReaderOf::Monoio(reader) => reader.release(),
         ReaderOf::Epoll(reader) => reader.release(),
+        ReaderOf::Glommio(reader) => reader.release(),
         ReaderOf::Script(_) => Err(ErrorKind::Unsupported.into()),
     }
 }
@@ -70,6 +75,10 @@ pub fn adopt(socket: std::os::fd::OwnedFd) -> Result<(Reader, Writer)> {
         Some(IoKind::Epoll) => {
             let (reader, writer) = epoll::adopt(socket)?;
             Ok((Reader(ReaderOf::Epoll(reader)), Writer(WriterOf::Epoll(writer))))
+        }
+        Some(IoKind::Glommio) => {
+            let (reader, writer) = glommio::adopt(socket)?;
+            Ok((Reader(ReaderOf::Glommio(reader)), Writer(WriterOf::Glommio(writer))))
         }
         _ => Err(Error::other("no core with a kernel runs on this thread")),
     }
