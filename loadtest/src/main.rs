@@ -31,8 +31,8 @@ loadtest: drives any gateway with the same load
       h2 and h2c need the program h2load
   loadtest prove --tollgate PROGRAM [--drivers epoll,io_uring]
                  [--only crash,outage,losses,cycles,rate,live,idle,allocations,plugins,cache,
-                   million,million-postgres,postgres,nodes,office,slow,upstream,stuck,files,dns,
-                   soak,adopt]
+                   million,million-postgres,postgres,nodes,together,office,slow,upstream,stuck,
+                   files,dns,soak,adopt]
                  [--connections 256] [--requests 60000] [--kills 5] [--idle 10000]
                  [--credentials 100000] [--shorten 1] [--slow 10000] [--minutes 20]
                  [--seed N]

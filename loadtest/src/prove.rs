@@ -21,6 +21,7 @@ mod plugins;
 mod rate;
 mod slow;
 mod soak;
+mod together;
 
 use std::path::PathBuf;
 
@@ -81,6 +82,7 @@ const EXPERIMENTS: &[Experiment] = &[
     ("million-postgres", "the same on Postgres", million::postgres),
     ("postgres", "no trouble with the database costs a request or a write", database::run),
     ("nodes", "what one node writes is live on the others", nodes::run),
+    ("together", "four nodes admit together what a limit allows", together::run),
     ("office", "a busy Admin API does not disturb the road", office::run),
     ("slow", "clients that send byte by byte do not hurt the others", slow::run),
     (

@@ -70,8 +70,8 @@ pub type Done = Box<dyn FnOnce(Reply) + Send>;
 pub struct Watch {
     /// Runs for every change of a call, before the commit (plugins' `prepare`).
     pub check: WatchCheck,
-    /// Runs once per group, after the commit and before the replies. The first time, with every
-    /// row as a change, before [`start`] returns.
+    /// Runs once per group, after the commit and before the replies. The first time, before
+    /// [`start`] returns, no change is told: every row is new.
     pub publish: WatchPublish,
 }
 
@@ -161,10 +161,10 @@ impl Drop for Store {
 /// The backend could not be loaded, or holds rows that contradict each other.
 pub fn start(plan: StorePlan) -> Result<Store, BackendFault> {
     let StorePlan { mut backend, catalogue, answer, mut watch, mut now_ms, mut random } = plan;
-    let (mut loaded, mut changes) = load(backend.as_mut(), &catalogue)?;
+    let mut loaded = load(backend.as_mut(), &catalogue)?;
     let now_s = now_ms().div_euclid(1000);
     if backend.name() == "off" {
-        changes.extend(first_workspace(&catalogue, &mut loaded, now_s, DECLARATIVE_WORKSPACE));
+        let _made = first_workspace(&catalogue, &mut loaded, now_s, DECLARATIVE_WORKSPACE);
     }
     if backend.name() == "sqlite" {
         let mut bytes = [0; 16];
@@ -175,11 +175,9 @@ pub fn start(plan: StorePlan) -> Result<Store, BackendFault> {
             CommitFault::Failed(fault) | CommitFault::Refused(fault) => fault,
             CommitFault::Conflict(_) => BackendFault("somebody else writes it".to_owned()),
         })?;
-        changes.extend(made);
     }
     let loaded = Arc::new(loaded);
-    (watch.publish)(Arc::clone(&loaded), &changes);
-    drop(changes);
+    (watch.publish)(Arc::clone(&loaded), &[]);
     let tables = Arc::new(ArcSwap::new(loaded));
     let (sender, jobs) = bounded(CALLS_QUEUED_MAX);
     let (bell, wakes) = bounded::<()>(1);
@@ -208,33 +206,16 @@ pub fn start(plan: StorePlan) -> Result<Store, BackendFault> {
     Ok(Store { tables, reachable, jobs: Some(sender), thread: Some(thread) })
 }
 
-fn load(
-    backend: &mut dyn Backend,
-    catalogue: &Catalogue,
-) -> Result<(Tables, Vec<Change>), BackendFault> {
-    let mut tables = Tables::new(catalogue);
-    let mut changes = Vec::new();
-    let mut twice = None;
-    backend.load(catalogue, &mut |row| {
-        let row = Arc::new(row);
-        match tables.put(&row) {
-            Ok(_) => {
-                changes.push(Change { entity: row.entity(), before: None, after: Some(row) });
-            }
-            Err(taken) => {
-                let words = format!("{} {}: {taken:?} is in it twice", row.entity().name, row.id());
-                twice.get_or_insert(words);
-            }
-        }
+fn load(backend: &mut dyn Backend, catalogue: &Catalogue) -> Result<Tables, BackendFault> {
+    let mut rows = Vec::new();
+    backend.load(catalogue, &mut |row| rows.push(Arc::new(row)))?;
+    let mut tables = Tables::filled(catalogue, rows).map_err(|(row, taken)| {
+        let words = format!("{} {}: {taken:?} is in it twice", row.entity().name, row.id());
+        BackendFault(format!("the database contradicts itself: {words}"))
     })?;
-    match twice {
-        Some(words) => Err(BackendFault(format!("the database contradicts itself: {words}"))),
-        None => {
-            tables.set_number(1);
-            tables.set_config_hash(backend.config_hash());
-            Ok((tables, changes))
-        }
-    }
+    tables.set_number(1);
+    tables.set_config_hash(backend.config_hash());
+    Ok(tables)
 }
 
 /// The one workspace, where a new database has none. Other backends bring theirs along.

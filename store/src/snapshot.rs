@@ -17,6 +17,7 @@ mod table;
 
 use crate::schema::{Catalogue, Entity};
 use crate::value::{Row, Value};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use table::Table;
 use uuid::Uuid;
@@ -49,11 +50,57 @@ pub enum Taken {
     Key,
 }
 
+/// From so many rows on a table is made on a thread of its own.
+const MANY_ROWS: usize = 20_000;
+
+/// A place in the catalogue, the entity there, and its rows.
+type Work = (usize, (&'static Entity, Vec<Arc<Row>>));
+
+/// The table of that work, with its place.
+fn made((place, (entity, rows)): Work) -> Result<(usize, Arc<Table>), (Arc<Row>, Taken)> {
+    Ok((place, Arc::new(Table::of(entity, &rows)?)))
+}
+
 impl Tables {
     /// Empty tables of all entities.
     pub fn new(catalogue: &Catalogue) -> Self {
         let tables = catalogue.entities.iter().map(|entity| Arc::new(Table::new(entity)));
         Self { number: 0, config_hash: 0, tables: tables.collect() }
+    }
+
+    /// Tables of rows that were read from a backend; many rows cost a sort, not a search each.
+    ///
+    /// # Errors
+    /// A row and what another one already has.
+    pub(crate) fn filled(
+        catalogue: &Catalogue,
+        rows: Vec<Arc<Row>>,
+    ) -> Result<Self, (Arc<Row>, Taken)> {
+        let mut gathered: Vec<Vec<Arc<Row>>> = vec![Vec::new(); catalogue.entities.len()];
+        let mut place = 0;
+        for row in rows {
+            // Rows of one entity come together.
+            if catalogue.entities.get(place) != Some(&row.entity()) {
+                let known = |entity: &&Entity| *entity == row.entity();
+                let Some(found) = catalogue.entities.iter().position(known) else { continue };
+                place = found;
+            }
+            gathered[place].push(row);
+        }
+        let work = catalogue.entities.iter().copied().zip(gathered).enumerate();
+        let (many, few): (Vec<Work>, Vec<Work>) =
+            work.partition(|(_, (_, rows))| rows.len() >= MANY_ROWS);
+        let made = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                many.into_iter().map(|work| scope.spawn(move || made(work))).collect();
+            let mut done: Vec<_> = few.into_iter().map(made).collect();
+            done.extend(threads.into_iter().map(|thread| match thread.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }));
+            done.into_iter().collect::<Result<BTreeMap<usize, Arc<Table>>, _>>()
+        })?;
+        Ok(Self { number: 0, config_hash: 0, tables: made.into_values().collect() })
     }
 
     /// Number of the last change in it.

@@ -1,10 +1,11 @@
 //! response-ratelimiting: counts what upstreams report in a header, and ends when it is too much.
 //!
 //! Counts are those of the whole node (the tally); with `policy=redis` those of a Redis, under
-//! Kong's keys: asked before the upstream is, added to afterwards. As in Kong the request that is
-//! under way may pass a limit: only what follows is refused. Unlike Kong's, a negative amount gives
-//! nothing back, and a limit that was passed, not met, blocks too. `policy=cluster` counts on this
-//! node.
+//! Kong's keys: asked before the upstream is, added to afterwards. With `policy=cluster` the node
+//! counts for itself and is brought in step with Kong's table every so often, and whenever somebody
+//! asked: between two such moments it knows nothing of what other nodes counted. As in Kong the
+//! request that is under way may pass a limit: only what follows is refused. Unlike Kong's, a
+//! negative amount gives nothing back, and a limit that was passed, not met, blocks too.
 //!
 //! Source: Kong `kong/plugins/response-ratelimiting/{schema,access,header_filter,log}.lua`,
 //! `policies/init.lua`; recorded cases of the suite `plugins-traffic`.
@@ -102,7 +103,7 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
         block_on_first_violation: config.flag("block_on_first_violation"),
         hide_client_headers: config.flag("hide_client_headers"),
         counted: config.get("limits").pairs().iter().map(counted).collect(),
-        shared: Shared::of(config).filter(Shared::decides),
+        shared: Shared::of(config),
     };
     Ok(Prepared::new(move || Box::new(prepared.clone())))
 }
@@ -131,8 +132,8 @@ impl Plugin for ResponseRatelimiting {
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Step<'a> {
         let now_s = (exchange.times.started_wall_us / 1_000_000).cast_signed();
         let identified = Identified { who: self.identifier(exchange), now_s, used: None };
-        let Some(shared) = &self.shared else {
-            return Step::Done(self.admit(exchange, identified));
+        let Some(shared) = self.shared.as_ref().filter(|shared| shared.decides()) else {
+            return Step::Done(self.admit_here(exchange, identified));
         };
         let question = self.counter(shared, exchange, &identified, |_| 0);
         Step::Wait(Box::pin(async move {
@@ -141,7 +142,7 @@ impl Plugin for ResponseRatelimiting {
                     self.admit(exchange, Identified { used: Some(told.before), ..identified })
                 }
                 None if self.fault_tolerant => Outcome::Next,
-                None => Outcome::Answer(Box::new(Answer::error(500, UNEXPECTED))),
+                None => unexpected(),
             }
         }))
     }
@@ -170,22 +171,24 @@ impl Plugin for ResponseRatelimiting {
             return;
         }
         let amount = |counted: &Counted| amount(&reported, &counted.name);
-        match &self.shared {
-            Some(shared) => {
-                let counter = self.counter(shared, exchange, &identified, amount);
-                if counter.windows.iter().any(|window| window.amount > 0) {
-                    exchange.kit.shared_counters.note(counter);
-                }
+        if let Some(shared) = &self.shared {
+            let counter = self.counter(shared, exchange, &identified, amount);
+            if counter.windows.iter().any(|window| window.amount > 0) {
+                exchange.kit.shared_counters.note(counter);
             }
-            None => self
-                .counted
-                .iter()
-                .for_each(|counted| self.count(exchange, counted, amount(counted), &identified)),
+        }
+        if self.shared.as_ref().is_none_or(|shared| !shared.decides()) {
+            for counted in &self.counted {
+                self.count(exchange, counted, amount(counted), &identified);
+            }
         }
     }
 }
 
-const UNEXPECTED: &str = "An unexpected error occurred";
+/// Nobody can say how much is left.
+fn unexpected() -> Outcome {
+    Outcome::Answer(Box::new(Answer::error(500, "An unexpected error occurred")))
+}
 
 /// What a report such as `videos=1, images=2` says about a name; what is no amount is nothing.
 fn amount(reported: &str, name: &str) -> u64 {
@@ -199,6 +202,12 @@ fn amount(reported: &str, name: &str) -> u64 {
         }
     }
     if found > 0.0 { found.ceil().min(COUNT_MAX as f64) as u64 } else { 0 }
+}
+
+/// The node keeps no count of its own of what is decided elsewhere.
+fn no_slot(limit: &Limit, now_s: i64) -> Slot {
+    let (window, ends_s) = (limit.period.window(now_s), limit.period.ends_s(now_s));
+    Slot { key: 0, window, ends_s, limit: 0 }
 }
 
 impl ResponseRatelimiting {
@@ -220,6 +229,18 @@ impl ResponseRatelimiting {
     /// Every limit with the name that it is for, in order.
     fn limits(&self) -> impl Iterator<Item = (&Counted, &Limit)> {
         self.counted.iter().flat_map(|counted| counted.limits.iter().map(move |l| (counted, l)))
+    }
+
+    /// The node's own counts decide, with what it knows of others'.
+    fn admit_here(&self, exchange: &mut Exchange, identified: Identified) -> Outcome {
+        if let Some(shared) = &self.shared {
+            if shared.is_down() && !self.fault_tolerant {
+                return unexpected();
+            }
+            let question = self.counter(shared, exchange, &identified, |_| 0);
+            exchange.kit.shared_counters.note(question);
+        }
+        self.admit(exchange, identified)
     }
 
     /// Refuses what a limit that is used up blocks; else tells the upstream's answer what is left.
@@ -251,7 +272,8 @@ impl ResponseRatelimiting {
     ) -> Slot {
         let (who, name) = (&identified.who[..], counted.name.as_bytes());
         let period = [limit.period.number()];
-        let parts: [&[u8]; 5] = [&self.scope, who, name, &period, b"response"];
+        let place = self.shared.as_ref().map_or(&b""[..], |shared| shared.mark.as_bytes());
+        let parts: [&[u8]; 6] = [&self.scope, who, name, &period, b"response", place];
         Slot {
             key: exchange.kit.tally.fingerprint(&parts),
             window: limit.period.window(identified.now_s),
@@ -284,10 +306,16 @@ impl ResponseRatelimiting {
         amount: impl Fn(&Counted) -> u64,
     ) -> Counter {
         let now_s = identified.now_s;
-        let windows = self.limits().map(|(counted, limit)| Window {
-            counted: Some(Arc::clone(&counted.name)),
-            amount: amount(counted),
-            ..Window::of(limit.period, now_s, self.own_slot(limit, now_s))
+        let windows = self.limits().map(|(counted, limit)| {
+            let slot = match shared.decides() {
+                true => no_slot(limit, now_s),
+                false => self.slot(exchange, counted, limit, identified),
+            };
+            Window {
+                counted: Some(Arc::clone(&counted.name)),
+                amount: amount(counted),
+                ..Window::of(limit.period, now_s, slot)
+            }
         });
         let who = match (exchange.consumer.as_ref(), exchange.credential.as_ref()) {
             (Some(row), _) if self.by == By::Consumer => row.id().to_string(),
@@ -295,12 +323,6 @@ impl ResponseRatelimiting {
             _ => exchange.client.ip.to_canonical().to_string(),
         };
         shared.counter(&self.scope, who, windows.collect())
-    }
-
-    /// The node keeps no count of its own of what others count.
-    fn own_slot(&self, limit: &Limit, now_s: i64) -> Slot {
-        let (window, ends_s) = (limit.period.window(now_s), limit.period.ends_s(now_s));
-        Slot { key: 0, window, ends_s, limit: 0 }
     }
 
     fn count(&self, exchange: &Exchange, counted: &Counted, amount: u64, who: &Identified) {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plugins::pdk::counters::{Counter, RedisPlace, Standing};
+use plugins::pdk::counters::{Counter, RedisPlace, Standing, Window};
 use runtime::clock;
 use runtime::tally::{Slot, Tally};
 use store::backend::postgres::Server;
@@ -23,18 +23,12 @@ const GRACE_S: u64 = 5;
 /// The largest step of a counter.
 const STEP_MAX: u64 = u32::MAX as u64;
 
-/// Which counter it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Name {
-    metric: Metric,
-    /// What upstreams report, if that is counted.
-    counted: Option<Arc<str>>,
-}
-
 /// One counter.
 struct Entry {
     /// Counted here and not told yet.
     waiting: u64,
+    /// Somebody here wants to know what others have counted.
+    asked: bool,
     /// What the place said last, which has all that we told it.
     seen: u64,
     slot: Slot,
@@ -42,7 +36,7 @@ struct Entry {
 
 /// One place's counters.
 pub(super) struct Account {
-    entries: HashMap<Name, Entry>,
+    entries: HashMap<Metric, Entry>,
     standings: Vec<Arc<Standing>>,
     tally: Arc<Tally>,
     every_ms: u64,
@@ -67,7 +61,9 @@ impl Account {
                 self.standings.push(Arc::clone(standing));
             }
         }
-        for window in counter.windows.iter().filter(|window| window.amount > 0) {
+        // Where this node keeps no count of its own, nobody asks by a note.
+        let counts = |window: &&Window| window.amount > 0 || window.slot.limit > 0;
+        for window in counter.windows.iter().filter(counts) {
             let metric = Metric {
                 identifier: counter.identifier.clone(),
                 period: window.period,
@@ -75,32 +71,38 @@ impl Account {
                 service: counter.service,
                 route: counter.route,
                 kept_s: window.kept_s,
+                counted: window.counted.clone(),
             };
-            let name = Name { metric, counted: window.counted.clone() };
-            if self.entries.len() >= COUNTERS_MAX && !self.entries.contains_key(&name) {
+            if self.entries.len() >= COUNTERS_MAX && !self.entries.contains_key(&metric) {
                 continue;
             }
-            let fresh = Entry { waiting: 0, seen: 0, slot: window.slot };
-            self.entries.entry(name).or_insert(fresh).waiting += window.amount;
+            let fresh = Entry { waiting: 0, asked: false, seen: 0, slot: window.slot };
+            let entry = self.entries.entry(metric).or_insert(fresh);
+            entry.waiting += window.amount;
+            entry.asked |= window.amount == 0;
         }
     }
 
     /// Takes out what has to be told, as much as goes at one time.
-    fn take(&mut self) -> Vec<(Name, u64)> {
+    fn take(&mut self) -> Vec<(Metric, u64)> {
         let now_s = clock::wall_us() / 1_000_000;
         self.entries.retain(|_, entry| entry.waiting > 0 || entry.slot.ends_s + GRACE_S > now_s);
-        let waiting = self.entries.iter_mut().filter(|(_, entry)| entry.waiting > 0);
+        let waits = |entry: &Entry| entry.waiting > 0 || entry.asked;
+        let waiting = self.entries.iter_mut().filter(|(_, entry)| waits(entry));
         waiting
             .take(METRICS_MAX)
-            .map(|(name, entry)| (name.clone(), std::mem::take(&mut entry.waiting)))
+            .map(|(metric, entry)| {
+                entry.asked = false;
+                (metric.clone(), std::mem::take(&mut entry.waiting))
+            })
             .collect()
     }
 
     /// The place has added these: what others have counted goes into the tally.
-    fn settle(&mut self, told: &[(Name, u64)], totals: &[u64]) {
+    fn settle(&mut self, told: &[(Metric, u64)], totals: &[u64]) {
         let now_s = clock::wall_us() / 1_000_000;
-        for ((name, count), total) in told.iter().zip(totals) {
-            let Some(entry) = self.entries.get_mut(name) else { continue };
+        for ((metric, count), total) in told.iter().zip(totals) {
+            let Some(entry) = self.entries.get_mut(metric) else { continue };
             let others = total.saturating_sub(entry.seen + count);
             entry.seen = *total;
             if others > 0 && entry.slot.limit > 0 && entry.slot.ends_s > now_s {
@@ -112,10 +114,11 @@ impl Account {
     }
 
     /// The place did not answer: these wait again.
-    fn put_back(&mut self, told: Vec<(Name, u64)>, why: &str) {
-        for (name, count) in told {
-            if let Some(entry) = self.entries.get_mut(&name) {
+    fn put_back(&mut self, told: Vec<(Metric, u64)>, why: &str) {
+        for (metric, count) in told {
+            if let Some(entry) = self.entries.get_mut(&metric) {
                 entry.waiting += count;
+                entry.asked |= count == 0;
             }
         }
         self.note_down(Some(why));
@@ -148,20 +151,16 @@ impl Ledger {
         Self::Cluster(Box::new(Metrics::new(server)))
     }
 
-    async fn add(&mut self, told: &[(Name, u64)]) -> Result<Vec<u64>, String> {
+    async fn add(&mut self, told: &[(Metric, u64)]) -> Result<Vec<u64>, String> {
         match self {
-            Self::Cluster(metrics) => {
-                let told: Vec<_> =
-                    told.iter().map(|(name, count)| (name.metric.clone(), *count)).collect();
-                metrics.add(&told).await
-            }
+            Self::Cluster(metrics) => metrics.add(told).await,
             Self::Redis(lines, place) => {
                 let steps: Vec<_> = told
                     .iter()
-                    .map(|(name, count)| {
-                        let Metric { route, service, identifier, .. } = &name.metric;
-                        let Metric { starts_s, period, kept_s, .. } = name.metric;
-                        let counted = name.counted.as_deref();
+                    .map(|(metric, count)| {
+                        let Metric { route, service, identifier, .. } = metric;
+                        let Metric { starts_s, period, kept_s, .. } = *metric;
+                        let counted = metric.counted.as_deref();
                         let key = key([route, service], identifier, starts_s, period, counted);
                         (key, *count, kept_s)
                     })
@@ -197,7 +196,7 @@ pub(super) async fn keep(account: Rc<RefCell<Account>>, mut ledger: Ledger) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plugins::pdk::counters::{Place, Window};
+    use plugins::pdk::counters::Place;
     use plugins::pdk::window::Period;
     use uuid::Uuid;
 
@@ -232,6 +231,33 @@ mod tests {
         account.settle(&told, &[11]);
         assert_eq!(tally.count(&slot()), 7);
         assert!(account.take().is_empty());
+    }
+
+    #[test]
+    fn who_only_asks_learns_what_others_have_counted() {
+        let (tally, standing) = (Arc::new(Tally::new(64)), Arc::default());
+        let mut account = Account::new(Arc::clone(&tally));
+        let window = Window { amount: 0, ..Window::of(Period::Minute, 60, slot()) };
+        let asks = |account: &mut Account, window: &Window| {
+            let counter = Counter {
+                place: Place::Cluster(Arc::clone(&standing)),
+                route: Uuid::nil(),
+                service: Uuid::nil(),
+                identifier: "a".to_owned(),
+                windows: [window.clone()].into_iter().collect(),
+                every_ms: 5,
+            };
+            account.note(&counter, &standing);
+        };
+        asks(&mut account, &window);
+        let told = account.take();
+        assert_eq!(told[0].1, 0);
+        assert!(account.take().is_empty(), "it asks once");
+        account.settle(&told, &[4]);
+        assert_eq!(tally.count(&slot()), 4);
+        let none_here = Window { slot: Slot { limit: 0, ..slot() }, ..window };
+        asks(&mut account, &none_here);
+        assert!(account.take().is_empty(), "who has no count of its own asks otherwise");
     }
 
     #[test]

@@ -73,8 +73,14 @@ impl Gateway {
             ("KONG_NGINX_MAIN_WORKER_PROCESSES", "2".to_owned()),
             ("TOLLGATE_IO", driver.to_owned()),
         ];
+        if !env.iter().any(|(name, _)| *name == "KONG_DATABASE") {
+            all.extend(postgres());
+        }
         all.extend(env.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let env: Vec<_> = all.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
+        if env.iter().any(|(name, _)| name == "KONG_PG_SCHEMA") {
+            bootstrap(&env);
+        }
         let child = spawn(&env);
         let mut gateway = Self { child, proxy, tls, admin, prefix, env };
         gateway.wait().then_some(gateway)
@@ -198,6 +204,32 @@ impl Gateway {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Settings that put a gateway on the Postgres that `TOLLGATE_TEST_PG` names (`HOST:PORT/DATABASE`,
+/// where everybody may log in as `postgres`), each in a schema of its own: so the tests of this
+/// folder run on it too. Nothing without it: the embedded store.
+fn postgres() -> Vec<(&'static str, String)> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let Ok(place) = std::env::var("TOLLGATE_TEST_PG") else { return Vec::new() };
+    let (addr, database) = place.split_once('/').expect("HOST:PORT/DATABASE");
+    let (host, port) = addr.split_once(':').expect("HOST:PORT");
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    vec![
+        ("KONG_DATABASE", "postgres".to_owned()),
+        ("KONG_PG_HOST", host.to_owned()),
+        ("KONG_PG_PORT", port.to_owned()),
+        ("KONG_PG_USER", "postgres".to_owned()),
+        ("KONG_PG_DATABASE", database.to_owned()),
+        ("KONG_PG_SCHEMA", format!("test_{}_{number}", std::process::id())),
+    ]
+}
+
+fn bootstrap(env: &[(String, String)]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.args(["migrations", "bootstrap"]).env_clear();
+    let output = command.envs(env.iter().map(|(n, v)| (n, v))).output().expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn spawn(env: &[(String, String)]) -> Child {

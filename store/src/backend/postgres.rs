@@ -13,17 +13,20 @@
 //! pooler in transaction mode may stand between.
 
 mod columns;
+mod compare;
 mod ends;
 mod events;
 mod follow;
+mod known;
 mod link;
 pub mod metrics;
 pub mod migrations;
+mod patrol;
 mod settings;
 mod shape;
 pub mod survey;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 mod write;
 
@@ -33,10 +36,12 @@ use super::{Backend, BackendFault, CommitFault, Found, Turn, Wake, saved};
 use crate::schema::Catalogue;
 use crate::snapshot::{Change, Tables};
 use crate::value::Row;
-use columns::{Catalog, Table, quoted};
+use compare::Comparison;
 use follow::{Cursor, Eyes, Seen};
 use futures_util::TryStreamExt;
+use known::{Known, current_schema, history, know, own, reading, writing};
 use link::{Link, Trouble};
+use patrol::Step;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use tokio_postgres::Client;
@@ -56,12 +61,6 @@ const GROUP_CHANGES: usize = 1_000;
 const CHANGE_MS: u64 = 5;
 /// How long a start waits for the database when there is a copy to start from, in milliseconds.
 const START_WAIT_MS: u64 = 600;
-/// Every so many seconds, large tables are looked through as well.
-const THOROUGH_S: f64 = 300.0;
-/// A node that stands still with the writers' lock loses it after so long, in milliseconds.
-const IDLE_MS_MAX: u64 = 10_000;
-/// The lock that writers hold: "TGat".
-const WRITERS: i64 = 0x5447_6174;
 
 /// Kong's database.
 pub struct Postgres {
@@ -69,30 +68,13 @@ pub struct Postgres {
     link: Link,
     catalogue: Catalogue,
     known: Option<Known>,
+    /// Every row is being compared.
+    comparison: Option<Comparison>,
     /// A transaction for writing is open.
     writing: Option<Arc<Client>>,
     keeper: Option<saved::Keeper>,
     /// Whether the wake-ups of the poll still go on.
     polling: Arc<AtomicBool>,
-}
-
-/// What we know of the database.
-struct Known {
-    schema: String,
-    workspace: String,
-    stored: Vec<Table>,
-    /// How far we have seen; none: not at all since the start, or the rows are from a copy.
-    cursor: Option<Cursor>,
-    /// When all tables were last looked through, by the database's clock.
-    thorough_s: f64,
-    /// Nobody knows whether our last transaction was committed: our own events are news then.
-    is_in_doubt: bool,
-    /// The server's own name for its line of history.
-    history: String,
-    /// The connection on which that was asked.
-    asked: Weak<Client>,
-    /// Whether the server can end transactions that stand still (9.6).
-    ends_idle: bool,
 }
 
 impl Postgres {
@@ -107,6 +89,7 @@ impl Postgres {
             link,
             catalogue: Catalogue::default(),
             known: None,
+            comparison: None,
             writing: None,
             keeper: None,
             polling: Arc::new(AtomicBool::new(true)),
@@ -152,7 +135,7 @@ impl Postgres {
                 }
                 None => (client.as_ref(), now),
             };
-            for table in &known.stored {
+            for table in known.stored.iter() {
                 let given = [(known.workspace.as_str(), Type::TEXT)];
                 let rows = source.query_typed_raw(&follow::whole(table), given).await?;
                 let mut rows = std::pin::pin!(rows);
@@ -164,7 +147,7 @@ impl Postgres {
             Ok(cursor)
         };
         let cursor = self.link.run(READING_MS_MAX, loading)?;
-        known.thorough_s = cursor.now_s;
+        known.patrol.rest(&cursor);
         known.cursor = Some(cursor);
         self.known = Some(known);
         Ok(())
@@ -184,29 +167,41 @@ impl Postgres {
         Ok(())
     }
 
-    /// Brings `tables` up to date inside the transaction that is open.
-    async fn look(
-        client: &Client,
-        known: &Known,
-        catalogue: &Catalogue,
-        node: &str,
-        tables: &Tables,
-        thorough: bool,
-    ) -> Result<Seen, Trouble> {
-        let eyes = Eyes {
-            client,
-            catalogue,
-            stored: &known.stored,
-            workspace: &known.workspace,
-            node,
-            tables,
-        };
-        if let Some(cursor) = &known.cursor
-            && let Some(seen) = eyes.look(cursor, thorough).await?
+    /// Brings tables up to date inside the transaction that is open.
+    async fn look(eyes: &Eyes<'_>, known: &Known, thorough: bool) -> Result<Seen, Trouble> {
+        let since = if thorough { known.patrol.since() } else { known.cursor.as_ref() };
+        if let Some(since) = since
+            && let Some(seen) = eyes.look(since, thorough).await?
         {
-            return Ok(seen);
+            return Ok(Seen { thorough, ..seen });
         }
         eyes.everything().await
+    }
+
+    /// Where nothing we know of many rows can be trusted, they are compared on another thread: what
+    /// came of that, if it is done; none where there is nothing to compare.
+    fn compared(&mut self, turn: Turn, tables: &Tables) -> Result<Option<Vec<Found>>, Trouble> {
+        if let Some(comparison) = self.comparison.take() {
+            // A turn that writes begins with a look at what is known: that comes first.
+            if turn == Turn::Write || !comparison.is_done() {
+                self.comparison = Some(comparison);
+                return Err(Trouble::Said(compare::WAIT.to_owned()));
+            }
+            let seen = comparison.result()?;
+            return Ok(Some(self.take_over(seen)));
+        }
+        let client = self.link.client().map_err(|fault| Trouble::Said(fault.0))?;
+        self.get_to_know(&client)?;
+        let Some(known) = &self.known else { return Ok(None) };
+        if known.cursor.is_some() || !compare::is_long(&self.catalogue, tables) {
+            return Ok(None);
+        }
+        let (link, catalogue) = (&self.link, &self.catalogue);
+        let node = self.speaker(known);
+        let begun =
+            Comparison::begin(link, &client, known, catalogue, node, tables, READING_MS_MAX)?;
+        self.comparison = Some(begun);
+        Err(Trouble::Said(compare::WAIT.to_owned()))
     }
 
     /// A turn that only looks, in one snapshot of the database.
@@ -215,11 +210,12 @@ impl Postgres {
         self.get_to_know(&client)?;
         let limit_ms = self.turn_ms();
         let Some(known) = &mut self.known else { return Ok(Vec::new()) };
-        let mut thorough = false;
+        let (mut walks, mut thorough) = (false, false);
         if let Some(before) = &mut known.cursor {
             let now = self.link.run(limit_ms, follow::cursor(&client))?;
-            thorough = turn == Turn::Follow && now.now_s - known.thorough_s > THOROUGH_S;
-            if now.snapshot == before.snapshot && !thorough {
+            walks = turn == Turn::Follow && known.patrol.is_on(&now);
+            thorough = follow::is_long(before, &now) || walks && known.patrol.is_alarmed();
+            if now.snapshot == before.snapshot && !walks && !thorough {
                 *before = now;
                 return Ok(Vec::new());
             }
@@ -230,15 +226,34 @@ impl Postgres {
             (Some(_), false) => self.turn_ms(),
             _ => READING_MS_MAX,
         };
-        let catalogue = &self.catalogue;
+        let eyes = known.eyes(&client, &self.catalogue, &node, tables);
         let looking = async {
             client.batch_execute(&reading(&known.schema)).await?;
-            let seen = Self::look(&client, known, catalogue, &node, tables, thorough).await;
+            let looked = async {
+                let seen = Self::look(&eyes, known, thorough).await?;
+                let step = match walks && !seen.thorough {
+                    true => Some(known.patrol.step(&eyes, &seen).await?),
+                    false => None,
+                };
+                Ok::<_, Trouble>((seen, step))
+            };
+            let looked = looked.await;
             client.batch_execute("COMMIT").await?;
-            seen
+            looked
         };
-        let seen = self.link.run(limit_ms, looking)?;
+        let (seen, step) = self.link.run(limit_ms, looking)?;
+        if let Some(step) = step {
+            self.walk_on(step);
+        }
         Ok(self.take_over(seen))
+    }
+
+    /// Calls may come between two steps; at the end the walk rests for longer.
+    fn walk_on(&mut self, step: Step) {
+        let Some(known) = &mut self.known else { return };
+        if known.patrol.take(step) {
+            self.link.wake_in(patrol::PAUSE_MS);
+        }
     }
 
     /// A turn that may write: nobody else of us does until it ends.
@@ -251,7 +266,8 @@ impl Postgres {
         let (catalogue, node) = (&self.catalogue, self.speaker(known));
         let looking = async {
             client.batch_execute(&begin).await?;
-            let seen = Self::look(&client, known, catalogue, &node, tables, false).await;
+            let eyes = known.eyes(&client, catalogue, &node, tables);
+            let seen = Self::look(&eyes, known, false).await;
             if seen.is_err() {
                 client.batch_execute("ROLLBACK").await?;
             }
@@ -270,7 +286,7 @@ impl Postgres {
     fn take_over(&mut self, seen: Seen) -> Vec<Found> {
         if let Some(known) = &mut self.known {
             if seen.thorough {
-                known.thorough_s = seen.cursor.now_s;
+                known.patrol.rest(&seen.cursor);
             }
             known.cursor = Some(seen.cursor);
             known.is_in_doubt = false;
@@ -425,9 +441,11 @@ impl Backend for Postgres {
     }
 
     fn begin(&mut self, turn: Turn, tables: &Tables) -> Result<Vec<Found>, BackendFault> {
-        let begun = match turn {
-            Turn::Write => self.begin_writing(tables),
-            Turn::Read | Turn::Follow => self.begin_reading(turn, tables),
+        let begun = match (self.compared(turn, tables), turn) {
+            (Ok(Some(found)), _) => Ok(found),
+            (Ok(None), Turn::Write) => self.begin_writing(tables),
+            (Ok(None), Turn::Read | Turn::Follow) => self.begin_reading(turn, tables),
+            (Err(trouble), _) => Err(trouble),
         };
         begun.map_err(|trouble| {
             self.ask_again();
@@ -480,107 +498,4 @@ impl Postgres {
         self.writing = Some(client);
         Ok(())
     }
-}
-
-/// Begins a transaction that reads one state of the database.
-fn reading(schema: &str) -> String {
-    let own = own(schema);
-    format!("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; {own}")
-}
-
-/// Begins a transaction that writes; waits for the writers' lock at most so long.
-fn writing(known: &Known, wait_ms: u64) -> String {
-    let own = own(&known.schema);
-    let idle = match known.ends_idle {
-        true => format!("SET LOCAL idle_in_transaction_session_timeout = {IDLE_MS_MAX};"),
-        false => String::new(),
-    };
-    format!(
-        "BEGIN; {own} SET LOCAL lock_timeout = {wait_ms}; {idle} \
-         SELECT pg_advisory_xact_lock({WRITERS})"
-    )
-}
-
-/// What every transaction sets for itself.
-fn own(schema: &str) -> String {
-    format!("SET LOCAL search_path TO {}; SET LOCAL TIME ZONE 'UTC';", quoted(schema))
-}
-
-/// Looks at the schema, the workspace and the tables.
-async fn know(client: &Arc<Client>, schema: &str, catalogue: &Catalogue) -> Result<Known, Trouble> {
-    let schema = current_schema(client, schema).await?;
-    let history = history(client).await?;
-    let sql = "SELECT current_setting('server_version_num')::int4 >= 90600";
-    let ends_idle = client.query_typed_one(sql, &[]).await?.try_get(0)?;
-    client.batch_execute(&reading(&schema)).await?;
-    let known = async {
-        let state = migrations::state(client).await?;
-        state.may_start().map_err(Trouble::Said)?;
-        let mut catalog = Catalog::new();
-        for row in client.query_typed(columns::CATALOG_SQL, &[(&schema, Type::TEXT)]).await? {
-            let table: String = row.try_get(0)?;
-            catalog.entry(table).or_default().push((row.try_get(1)?, row.try_get(2)?));
-        }
-        let sql = "SELECT id::text FROM workspaces WHERE name = 'default'";
-        let row = client.query_typed_opt(sql, &[]).await?;
-        let row = row.ok_or_else(|| {
-            Trouble::Said("the database has no workspace named default".to_owned())
-        })?;
-        let stored: Vec<Table> =
-            catalogue.entities.iter().filter_map(|entity| Table::of(entity, &catalog)).collect();
-        Ok::<(String, Vec<Table>), Trouble>((row.try_get(0)?, stored))
-    };
-    let known = known.await;
-    client.batch_execute("COMMIT").await?;
-    let (workspace, stored) = known?;
-    say_what_is_lacking(catalogue, &stored);
-    Ok(Known {
-        schema,
-        workspace,
-        stored,
-        cursor: None,
-        thorough_s: 0.0,
-        is_in_doubt: false,
-        history,
-        asked: Arc::downgrade(client),
-        ends_idle,
-    })
-}
-
-/// Names the line of history that the server is on: the same after a restart or a lost connection,
-/// another one after a replica has become the server.
-async fn history(client: &Client) -> Result<String, Trouble> {
-    let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN 'a replica' \
-               ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
-    match client.query_typed_one(sql, &[]).await {
-        Ok(row) => Ok(row.try_get(0)?),
-        // Older or other servers have no such functions, or do not let everybody call them.
-        Err(error) if error.code().is_some() => {
-            let sql = "SELECT pg_postmaster_start_time()::text";
-            Ok(client.query_typed_one(sql, &[]).await?.try_get(0)?)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn say_what_is_lacking(catalogue: &Catalogue, stored: &[Table]) {
-    for entity in &catalogue.entities {
-        match stored.iter().find(|table| table.entity == *entity) {
-            None => log::warn!("the database has no table {}", entity.table()),
-            Some(table) if !table.lacking.is_empty() => {
-                let fields = table.lacking.join(", ");
-                log::info!("the table {} has no column for: {fields}", entity.table());
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-/// The schema that is meant: the setting's, else the session's.
-async fn current_schema(client: &Client, given: &str) -> Result<String, Trouble> {
-    if !given.is_empty() {
-        return Ok(given.to_owned());
-    }
-    let row = client.query_typed_one("SELECT CURRENT_SCHEMA()::text", &[]).await?;
-    Ok(row.try_get::<_, Option<String>>(0)?.unwrap_or_else(|| "public".to_owned()))
 }

@@ -33,6 +33,18 @@ impl<K, T> Default for Order<K, T> {
 }
 
 impl<K: Ord + Copy, T: Clone> Order<K, T> {
+    /// Items that are in order already, no two with the same key; every run is full.
+    pub(super) fn of(items: Vec<(K, T)>) -> Self {
+        debug_assert!(items.is_sorted_by(|one, two| one.0 < two.0), "they are in order");
+        let mut nodes: Vec<(K, Arc<Node<K, T>>)> = gathered(items, RUN_ITEMS_MAX, |run| {
+            Node::Run(run.into_iter().map(|(_, t)| t).collect())
+        });
+        while nodes.len() > 1 {
+            nodes = gathered(nodes, FORK_BRANCHES_MAX, Node::Fork);
+        }
+        nodes.pop().map_or_else(Self::default, |(_, root)| Self { root })
+    }
+
     /// Puts an item in, in place of the one with its key.
     pub(super) fn insert(&mut self, item: T, key_of: impl Fn(&T) -> K + Copy) {
         if let Some(upper) = insert(&mut self.root, item, key_of) {
@@ -69,6 +81,23 @@ impl<K: Ord + Copy, T: Clone> Order<K, T> {
                 }
             }
         }
+    }
+}
+
+/// Parts of a list, `most` long, each made a node under its first key.
+fn gathered<K: Copy, T, I>(
+    items: Vec<(K, I)>,
+    most: usize,
+    make: impl Fn(Vec<(K, I)>) -> Node<K, T>,
+) -> Vec<(K, Arc<Node<K, T>>)> {
+    let mut nodes = Vec::with_capacity(items.len().div_ceil(most));
+    let mut items = items.into_iter();
+    loop {
+        // Exactly as long as it must be: it is kept.
+        let mut part = Vec::with_capacity(items.len().min(most));
+        part.extend(items.by_ref().take(most));
+        let Some((key, _)) = part.first() else { return nodes };
+        nodes.push((*key, Arc::new(make(part))));
     }
 }
 
@@ -201,6 +230,24 @@ mod tests {
         assert!(order.from(None, u64::clone).eq(&model));
         for start in [0, 1, 777, 3_000, 5_999, 6_000] {
             assert!(order.from(Some(start), u64::clone).eq(model.range(start..)), "from {start}");
+        }
+    }
+
+    /// What was made at once is what was put in one by one, and goes on as that does.
+    #[test]
+    fn a_list_in_order_becomes_an_order() {
+        for length in [0, 1, 127, 128, 129, 8_192, 8_193, 20_000_u64] {
+            let mut order = Order::of((0..length).map(|key| (key * 2, key * 2)).collect());
+            assert!(order.from(None, u64::clone).copied().eq((0..length).map(|key| key * 2)));
+            let mut model: BTreeSet<u64> = (0..length).map(|key| key * 2).collect();
+            for key in (0..length * 2).step_by(7) {
+                order.insert(key, u64::clone);
+                model.insert(key);
+                order.remove(key / 3, u64::clone);
+                model.remove(&(key / 3));
+            }
+            assert!(order.from(None, u64::clone).eq(&model), "{length} items");
+            assert!(order.from(Some(length), u64::clone).eq(model.range(length..)));
         }
     }
 

@@ -8,6 +8,7 @@
 use crate::value::Row;
 use hashbrown::HashTable;
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 /// Most rows in a leaf. Small enough to copy in microseconds, large enough that the tree costs
 /// little beside the rows.
@@ -24,15 +25,15 @@ enum Node {
 }
 
 /// Rows by the hash of a key that is in them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Shards {
     root: Node,
     rows: usize,
 }
 
-impl Default for Shards {
+impl Default for Node {
     fn default() -> Self {
-        Self { root: Node::Leaf(Arc::new(HashTable::new())), rows: 0 }
+        Self::Leaf(Arc::new(HashTable::new()))
     }
 }
 
@@ -42,7 +43,54 @@ fn branch(hash: u64, depth: u32) -> usize {
     (hash >> (53 - depth * BITS)) as usize % BRANCHES
 }
 
+/// The bits of a hash that choose branches, in front: rows in this order lie leaf by leaf.
+fn in_branches(hash: u64) -> u64 {
+    hash << (64 - 53 - BITS)
+}
+
+/// The node of the next `count` rows, which are in the order of their branches.
+fn grown(
+    rows: &mut IntoIter<(u64, Arc<Row>)>,
+    count: usize,
+    depth: u32,
+    same: impl Fn(&Row, &Row) -> bool + Copy,
+) -> Result<Node, Arc<Row>> {
+    if count > LEAF_ROWS_MAX && depth < DEPTH_MAX {
+        let mut nodes: [Node; BRANCHES] = std::array::from_fn(|_| Node::default());
+        let mut left = count;
+        for (number, node) in nodes.iter_mut().enumerate() {
+            let ahead = rows.as_slice().get(..left).unwrap_or_default();
+            let here = ahead.partition_point(|(hash, _)| branch(*hash, depth) <= number);
+            *node = grown(rows, here, depth + 1, same)?;
+            left -= here;
+        }
+        return Ok(Node::Branch(Arc::new(nodes)));
+    }
+    let mut table = HashTable::with_capacity(count);
+    for (hash, row) in rows.take(count) {
+        if table.find(hash, |other: &Arc<Row>| same(other, &row)).is_some() {
+            return Err(row);
+        }
+        // There is room for all of them, so nobody asks for a hash.
+        table.insert_unique(hash, row, |_| hash);
+    }
+    Ok(Node::Leaf(Arc::new(table)))
+}
+
 impl Shards {
+    /// Rows with their hashes, all at once: no row is looked at again and no leaf grows.
+    ///
+    /// # Errors
+    /// A row that says the `same` as another one.
+    pub(super) fn of(
+        mut rows: Vec<(u64, Arc<Row>)>,
+        same: impl Fn(&Row, &Row) -> bool + Copy,
+    ) -> Result<Self, Arc<Row>> {
+        rows.sort_unstable_by_key(|(hash, _)| in_branches(*hash));
+        let count = rows.len();
+        Ok(Self { rows: count, root: grown(&mut rows.into_iter(), count, 0, same)? })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.rows
     }

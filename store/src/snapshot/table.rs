@@ -88,6 +88,44 @@ impl Table {
         }
     }
 
+    /// A table of these rows, made at once: everything is sorted first, so nothing is moved twice.
+    ///
+    /// # Errors
+    /// A row and what another one already has.
+    pub(super) fn of(
+        entity: &'static Entity,
+        rows: &[Arc<Row>],
+    ) -> Result<Self, (Arc<Row>, Taken)> {
+        let mut table = Self::new(entity);
+        let in_order = sorted(rows.iter().map(|row| (id_of(row), Arc::clone(row))));
+        if !in_order.is_sorted_by(|one, two| one.0 < two.0) {
+            // An id stands there twice, and the last row counts: as if they came one by one.
+            for row in rows {
+                table.put(row).map_err(|taken| (Arc::clone(row), taken))?;
+            }
+            return Ok(table);
+        }
+        let by_id = rows.iter().map(|row| (hash_of_id(row.id()), Arc::clone(row))).collect();
+        table.by_id = Shards::of(by_id, |_, _| false).unwrap_or_default();
+        for index in &mut table.unique {
+            let keyed = |row: &Arc<Row>| Some((hash_of_row(index, row)?, Arc::clone(row)));
+            let keyed = rows.iter().filter_map(keyed).collect();
+            let taken = index.single.map_or(Taken::Key, Taken::Field);
+            index.rows = Shards::of(keyed, |one, two| same(&index.places, one, two))
+                .map_err(|row| (row, taken))?;
+        }
+        table.in_order = Order::of(in_order);
+        for children in &mut table.children {
+            let key_of = children.key_of();
+            let has = |row: &&Arc<Row>| !row.at(children.place).is_null();
+            let keyed = rows.iter().filter(has).map(|row| (key_of(row), Arc::clone(row)));
+            children.rows = Order::of(sorted(keyed));
+        }
+        let ends = rows.iter().filter(|row| row.expires_at_s().is_some());
+        table.ends = Order::of(sorted(ends.map(|row| (end_of(row), Arc::clone(row)))));
+        Ok(table)
+    }
+
     pub(super) fn entity(&self) -> &'static Entity {
         self.entity
     }
@@ -144,7 +182,7 @@ impl Table {
         let before = self.get(id).cloned();
         for index in &self.unique {
             let other = hash_of_row(index, row).and_then(|hash| {
-                index.rows.find(hash, |other| same(index, other, row) && other.id() != id)
+                index.rows.find(hash, |other| same(&index.places, other, row) && other.id() != id)
             });
             if other.is_some() {
                 return Err(index.single.map_or(Taken::Key, Taken::Field));
@@ -218,8 +256,14 @@ fn hash_of_row(index: &Unique, row: &Row) -> Option<u64> {
     (!left_out).then(|| hash_of_places(&index.places, row))
 }
 
-fn same(index: &Unique, one: &Row, two: &Row) -> bool {
-    index.places.iter().all(|place| one.at(*place) == two.at(*place))
+fn sorted<K: Ord + Copy>(keyed: impl Iterator<Item = (K, Arc<Row>)>) -> Vec<(K, Arc<Row>)> {
+    let mut keyed: Vec<(K, Arc<Row>)> = keyed.collect();
+    keyed.sort_unstable_by_key(|(key, _)| *key);
+    keyed
+}
+
+fn same(places: &[usize], one: &Row, two: &Row) -> bool {
+    places.iter().all(|place| one.at(*place) == two.at(*place))
 }
 
 fn hash_of_places(places: &[usize], row: &Row) -> u64 {

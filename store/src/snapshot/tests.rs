@@ -55,6 +55,16 @@ fn run(seed: u64) {
         }
     }
     same(&tables, &model);
+    // Made at once of the same rows in any order, and then written to, it is the same.
+    let mut rows: Vec<Arc<Row>> = tables.all(NAME).cloned().collect();
+    rows.sort_by_key(|row| row.version());
+    let mut filled = Tables::filled(&catalogue, rows).unwrap();
+    same(&filled, &model);
+    for row in tables.all(NAME).filter(|row| row.version() % 3 == 0) {
+        assert!(filled.remove(&samples::KEYAUTH, row.id()).is_some());
+        assert!(filled.put(row).unwrap().is_none());
+    }
+    same(&filled, &model);
 
     fn same(tables: &Tables, model: &BTreeMap<u128, (u128, String)>) {
         assert_eq!(tables.len(NAME), model.len());
@@ -77,6 +87,25 @@ fn run(seed: u64) {
 #[test]
 fn tables_are_maps_and_snapshots_stand_still() {
     (1..9).for_each(run);
+}
+
+#[test]
+fn rows_that_contradict_each_other_are_told_from() {
+    let catalogue = samples::catalogue();
+    let rows = |last: Arc<Row>| {
+        let mut rows: Vec<_> =
+            (0..1_000).map(|n| key(&catalogue, n, 7, &format!("k{n}"), 1)).collect();
+        rows.push(last);
+        Tables::filled(&catalogue, rows).map_err(|(row, taken)| (row.id().as_u128(), taken))
+    };
+    let found = rows(key(&catalogue, 5_000, 7, "k500", 2)).unwrap_err();
+    assert!(found.0 == 5_000 || found.0 == 500, "either of the two");
+    assert_eq!(found.1, Taken::Field("key"));
+    let replaced = rows(key(&catalogue, 500, 7, "other", 2)).unwrap();
+    assert_eq!(replaced.len("keyauth_credentials"), 1_000);
+    assert!(replaced.by("keyauth_credentials", "key", "k500").is_none());
+    assert!(replaced.by("keyauth_credentials", "key", "other").is_some());
+    assert!(rows(key(&catalogue, 5_000, 7, "last", 2)).is_ok());
 }
 
 #[test]
@@ -134,11 +163,17 @@ fn a_million_rows() {
     let rows: Vec<Arc<Row>> =
         (0..ROWS).map(|n| key(&catalogue, id(), id(), &format!("{n:032}"), n)).collect();
     let with_rows = resident_bytes();
-    let (mut tables, begun) = (Tables::new(&catalogue), busy_ns());
+    let begun = busy_ns();
+    let mut one_by_one = Tables::new(&catalogue);
     for row in &rows {
-        tables.put(row).unwrap();
+        one_by_one.put(row).unwrap();
     }
-    let built = busy_ns() - begun;
+    println!("one by one {} ns a row", (busy_ns() - begun) / ROWS);
+    drop(one_by_one);
+    let with_rows = resident_bytes().max(with_rows);
+    let begun = Instant::now();
+    let mut tables = Tables::filled(&catalogue, rows.clone()).unwrap();
+    let built = u64::try_from(begun.elapsed().as_nanos()).unwrap();
     let per_row = |bytes: f64| bytes / tables.len(NAME) as f64;
     println!("rows in tables {}", tables.len(NAME));
     println!("bytes a row: the row {:.0}", per_row(with_rows - before));

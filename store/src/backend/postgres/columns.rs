@@ -2,13 +2,15 @@
 //!
 //! The entities say which fields there are; the database itself says which columns it has and of
 //! which type, so that a database of an older or newer version needs no table here. Values travel
-//! as text (arrays as arrays of text) with a cast to the column's type, which keeps every
-//! statement free of types that only the server knows.
+//! to it as text (arrays as arrays of text) with a cast to the column's type, which keeps every
+//! statement free of types that only the server knows. What comes back is as binary as the server
+//! has it, since a start reads millions of them.
 
 use crate::schema::{Catalogue, Entity, Field, Kind};
 use crate::value::{Row, Value};
 use std::collections::BTreeMap;
-use tokio_postgres::types::{ToSql, Type};
+use std::error::Error;
+use tokio_postgres::types::{FromSql, ToSql, Type};
 use uuid::Uuid;
 
 /// Columns of every table: name and type, as the catalogue of the database tells.
@@ -41,6 +43,123 @@ struct Column {
     place: usize,
     /// The type, in the database's short name.
     kind: String,
+    form: Form,
+}
+
+/// How a column is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Id,
+    Text,
+    Flag,
+    Whole,
+    Moment,
+    Number,
+    Json,
+    /// A list of texts.
+    Texts,
+    /// Any other list, as a list of texts; `true`: of JSON.
+    List(bool),
+    /// Anything else, as text.
+    Other,
+}
+
+impl Form {
+    fn of(kind: &str) -> Self {
+        match kind {
+            "uuid" => Self::Id,
+            "text" | "varchar" => Self::Text,
+            "bool" => Self::Flag,
+            "int2" | "int4" | "int8" => Self::Whole,
+            "timestamptz" | "timestamp" => Self::Moment,
+            "float4" | "float8" | "numeric" => Self::Number,
+            "json" | "jsonb" => Self::Json,
+            "_text" => Self::Texts,
+            kind if kind.starts_with('_') => Self::List(kind == "_jsonb" || kind == "_json"),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Microseconds since the beginning of 2000, as the server keeps times.
+struct Moment(i64);
+
+/// The beginning of 2000, Unix time in seconds.
+const YEAR_2000_S: i64 = 946_684_800;
+
+impl Moment {
+    /// Unix time in thousandths of a second, rounded: three decimals are what Kong writes and
+    /// reads. The ends of the server's time are its words for "for ever".
+    fn unix_ms(&self) -> i64 {
+        let ms = self.0.saturating_add(500).div_euclid(1_000);
+        ms.saturating_add(YEAR_2000_S * 1_000)
+    }
+
+    fn value(&self) -> Value {
+        match (self.0, self.unix_ms()) {
+            (i64::MAX, _) => Value::Number(f64::INFINITY),
+            (i64::MIN, _) => Value::Number(f64::NEG_INFINITY),
+            (_, ms) if ms % 1_000 == 0 => Value::Integer(ms / 1_000),
+            (_, ms) => Value::Number(ms as f64 / 1_000.0),
+        }
+    }
+
+    /// The first whole second, Unix time, that is not before it.
+    fn end_s(&self) -> i64 {
+        let whole = self.0.div_euclid(1_000_000);
+        let more = i64::from(self.0.rem_euclid(1_000_000) > 0);
+        whole.saturating_add(more).saturating_add(YEAR_2000_S)
+    }
+}
+
+/// Why the bytes of a cell cannot be read.
+type Unreadable = Box<dyn Error + Sync + Send>;
+
+impl<'a> FromSql<'a> for Moment {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Unreadable> {
+        Ok(Self(i64::from_be_bytes(raw.try_into()?)))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TIMESTAMPTZ || *kind == Type::TIMESTAMP
+    }
+}
+
+/// A whole number of any width.
+struct Whole(i64);
+
+impl<'a> FromSql<'a> for Whole {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Unreadable> {
+        Ok(Self(match *raw {
+            [a, b] => i16::from_be_bytes([a, b]).into(),
+            [a, b, c, d] => i32::from_be_bytes([a, b, c, d]).into(),
+            _ => i64::from_be_bytes(raw.try_into()?),
+        }))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        [Type::INT8, Type::INT4, Type::INT2].contains(kind)
+    }
+}
+
+/// A document as text.
+struct Document<'a>(&'a str);
+
+impl<'a> FromSql<'a> for Document<'a> {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Unreadable> {
+        let text = match raw {
+            [1, text @ ..] if *kind == Type::JSONB => text,
+            [version, ..] if *kind == Type::JSONB => {
+                return Err(format!("version {version} of jsonb is not known").into());
+            }
+            text => text,
+        };
+        Ok(Self(std::str::from_utf8(text)?))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::JSONB || *kind == Type::JSON
+    }
 }
 
 /// A value on its way into a statement.
@@ -86,7 +205,9 @@ impl Table {
         for (place, field) in entity.fields.iter().enumerate().filter(|(_, f)| !f.transient) {
             let name = column_name(field);
             match kind_of(&name) {
-                Some(kind) => columns.push(Column { name, place, kind }),
+                Some(kind) => {
+                    columns.push(Column { name, place, form: Form::of(&kind), kind });
+                }
                 None => lacking.push(field.name),
             }
         }
@@ -110,7 +231,7 @@ impl Table {
     pub(super) fn selection(&self) -> String {
         let mut list: Vec<String> = self.columns.iter().map(Column::selected).collect();
         if self.has_ttl {
-            list.push("EXTRACT(EPOCH FROM \"ttl\")::float8".to_owned());
+            list.push("\"ttl\"".to_owned());
         }
         list.join(", ")
     }
@@ -150,8 +271,8 @@ impl Table {
         }
         let mut expires_at_s = None;
         if self.has_ttl {
-            let ttl: Option<f64> = row.try_get(self.columns.len()).map_err(|e| e.to_string())?;
-            expires_at_s = ttl.map(|seconds| seconds.ceil() as i64);
+            let ttl: Option<Moment> = row.try_get(self.columns.len()).map_err(|e| e.to_string())?;
+            expires_at_s = ttl.map(|moment| moment.end_s());
         }
         Ok(Row::load(self.entity, catalogue, values, expires_at_s))
     }
@@ -220,45 +341,39 @@ impl Cell {
 impl Column {
     fn selected(&self) -> String {
         let name = quoted(&self.name);
-        match self.kind.as_str() {
-            "uuid" | "text" | "varchar" | "bool" | "_text" => name,
-            "int2" | "int4" | "int8" => format!("{name}::int8"),
-            "timestamptz" | "timestamp" => format!("EXTRACT(EPOCH FROM {name})::float8"),
-            "float4" | "float8" | "numeric" => format!("{name}::float8"),
-            kind if kind.starts_with('_') => format!("{name}::text[]"),
-            _ => format!("{name}::text"),
+        match self.form {
+            Form::Number => format!("{name}::float8"),
+            Form::List(_) => format!("{name}::text[]"),
+            Form::Other => format!("{name}::text"),
+            _ => name,
         }
     }
 
     fn read(&self, row: &tokio_postgres::Row, at: usize) -> Result<Value, String> {
-        let fault = |why: tokio_postgres::Error| why.to_string();
-        Ok(match self.kind.as_str() {
-            "uuid" => row.try_get::<_, Option<Uuid>>(at).map_err(fault)?.map(Value::Id),
-            "text" | "varchar" => {
-                row.try_get::<_, Option<&str>>(at).map_err(fault)?.map(Value::text)
-            }
-            "bool" => row.try_get::<_, Option<bool>>(at).map_err(fault)?.map(Value::Flag),
-            "int2" | "int4" | "int8" => {
-                row.try_get::<_, Option<i64>>(at).map_err(fault)?.map(Value::Integer)
-            }
-            "timestamptz" | "timestamp" => {
-                let seconds = row.try_get::<_, Option<f64>>(at).map_err(fault)?;
-                // Three decimals are what Kong writes and reads.
-                seconds.map(|seconds| Value::from_number((seconds * 1_000.0).round() / 1_000.0))
-            }
-            "float4" | "float8" | "numeric" => {
-                row.try_get::<_, Option<f64>>(at).map_err(fault)?.map(Value::from_number)
-            }
-            kind if kind.starts_with('_') => {
-                let items = row.try_get::<_, Option<Vec<Option<&str>>>>(at).map_err(fault)?;
-                items.map(|items| list(items, kind == "_jsonb" || kind == "_json")).transpose()?
-            }
-            kind => {
-                let text = row.try_get::<_, Option<&str>>(at).map_err(fault)?;
-                text.map(|text| from_text(text, kind)).transpose()?
-            }
+        /// A cell that may be null.
+        fn cell<'a, T: FromSql<'a>>(
+            row: &'a tokio_postgres::Row,
+            at: usize,
+        ) -> Result<Option<T>, String> {
+            row.try_get(at).map_err(|why| why.to_string())
         }
-        .unwrap_or_default())
+        let value = match self.form {
+            Form::Id => cell::<Uuid>(row, at)?.map(Value::Id),
+            Form::Text | Form::Other => cell::<&str>(row, at)?.map(Value::text),
+            Form::Flag => cell::<bool>(row, at)?.map(Value::Flag),
+            Form::Whole => cell::<Whole>(row, at)?.map(|Whole(number)| Value::Integer(number)),
+            Form::Moment => cell::<Moment>(row, at)?.map(|moment| moment.value()),
+            Form::Number => cell::<f64>(row, at)?.map(Value::from_number),
+            Form::Json => {
+                cell::<Document<'_>>(row, at)?.map(|Document(text)| document(text)).transpose()?
+            }
+            Form::Texts => cell::<Vec<Option<&str>>>(row, at)?.map(texts),
+            Form::List(is_json) => {
+                let items = cell::<Vec<Option<&str>>>(row, at)?;
+                items.map(|items| list(items, is_json)).transpose()?
+            }
+        };
+        Ok(value.unwrap_or_default())
     }
 
     fn cell(&self, value: &Value) -> Cell {
@@ -277,17 +392,18 @@ impl Column {
     }
 }
 
-fn list(items: Vec<Option<&str>>, json: bool) -> Result<Value, String> {
-    let item = |text: &str| {
-        if json { from_text(text, "jsonb") } else { Ok(Value::text(text)) }
-    };
-    items.into_iter().flatten().map(item).collect::<Result<_, _>>().map(Value::List)
+fn texts(items: Vec<Option<&str>>) -> Value {
+    Value::List(items.into_iter().flatten().map(Value::text).collect())
 }
 
-fn from_text(text: &str, kind: &str) -> Result<Value, String> {
-    if kind != "jsonb" && kind != "json" {
-        return Ok(Value::text(text));
+fn list(items: Vec<Option<&str>>, is_json: bool) -> Result<Value, String> {
+    if !is_json {
+        return Ok(texts(items));
     }
+    items.into_iter().flatten().map(document).collect::<Result<_, _>>().map(Value::List)
+}
+
+fn document(text: &str) -> Result<Value, String> {
     serde_json::from_str::<serde_json::Value>(text).map(Value::from).map_err(|e| e.to_string())
 }
 
@@ -300,5 +416,42 @@ fn plain(value: &Value) -> String {
         Value::Integer(number) => number.to_string(),
         Value::Number(number) => number.to_string(),
         other => other.stored().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_kong_reads_them() {
+        let check = |micros: i64, unix: Value, end_s: i64| {
+            let moment = Moment(micros);
+            assert_eq!((moment.value(), moment.end_s()), (unix, end_s), "{micros}");
+        };
+        let whole = |s: i64| Value::Integer(s);
+        check(0, whole(YEAR_2000_S), YEAR_2000_S);
+        check(1, whole(YEAR_2000_S), YEAR_2000_S + 1);
+        check(-1, whole(YEAR_2000_S), YEAR_2000_S);
+        check(753_315_200_000_000, whole(1_700_000_000), 1_700_000_000);
+        check(753_315_200_123_499, Value::Number(1_700_000_000.123), 1_700_000_001);
+        check(753_315_200_123_500, Value::Number(1_700_000_000.124), 1_700_000_001);
+        check(-946_684_800_000_000, whole(0), 0);
+        check(-946_684_801_500_000, Value::Number(-1.5), -1);
+        check(i64::MAX, Value::Number(f64::INFINITY), 9_223_372_036_855 + YEAR_2000_S);
+    }
+
+    #[test]
+    fn cells_of_any_width_are_read() {
+        let whole = |raw: &[u8]| Whole::from_sql(&Type::INT8, raw).map(|Whole(n)| n).ok();
+        assert_eq!(whole(&[255, 254]), Some(-2));
+        assert_eq!(whole(&[0, 1, 0, 0]), Some(65_536));
+        assert_eq!(whole(&[0, 0, 0, 1, 0, 0, 0, 0]), Some(1 << 32));
+        assert_eq!(whole(&[1]), None);
+        let text = |kind: &Type, raw| Document::from_sql(kind, raw).map(|Document(text)| text).ok();
+        assert_eq!(text(&Type::JSONB, b"\x01{}"), Some("{}"));
+        assert_eq!(text(&Type::JSONB, b"\x02{}"), None);
+        assert_eq!(text(&Type::JSON, b"{}"), Some("{}"));
+        assert_eq!(text(&Type::JSON, b"\xff"), None);
     }
 }

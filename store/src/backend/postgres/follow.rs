@@ -7,6 +7,7 @@
 //!   └─ rows not seen by it         small tables, always; all tables after a long absence:
 //!                                  new and changed rows, and deletions by counting
 //! ```
+//! Large tables are also walked through now and then (`patrol`).
 //! A row's `xmin` against the cursor says exactly whether the row is newer than our last look, so
 //! what nobody announced (a cascade, an import, a hand in the database) is found as well. All of
 //! it is read in one snapshot of the database: what comes of it is never a mixture.
@@ -26,7 +27,7 @@ use uuid::Uuid;
 
 /// Tables up to this many rows are looked through at every change; larger ones are followed by
 /// their events.
-const SMALL_ROWS_MAX: usize = 5_000;
+pub(super) const SMALL_ROWS_MAX: usize = 5_000;
 /// Most rows that are named one by one; above it the whole table is looked through.
 const NAMED_ROWS_MAX: usize = 20_000;
 /// How far back events are searched behind the last look: longer than any transaction takes.
@@ -43,12 +44,14 @@ pub(super) struct Cursor {
     pub(super) now_s: f64,
 }
 
-/// The transaction of a row or event as a number that never wraps, beside the cursor in `$2`.
-const UNSEEN: &str = "NOT txid_visible_in_snapshot(\
+/// Whether a row is newer than the cursor in `$2`. The age alone tells it of most rows, and costs
+/// little; what remains is asked by the transaction's number, made one that never wraps.
+pub(super) const UNSEEN: &str = "(age(xmin) <= top.age AND NOT txid_visible_in_snapshot(\
      ((top.txid >> 32) - (CASE WHEN xmin::text::bigint > (top.txid & 4294967295) \
-     THEN 1 ELSE 0 END)) * 4294967296 + xmin::text::bigint, $2::txid_snapshot)";
+     THEN 1 ELSE 0 END)) * 4294967296 + xmin::text::bigint, $2::txid_snapshot))";
 /// What [`UNSEEN`] needs beside the table.
-const TOP: &str = "(SELECT txid_snapshot_xmax(txid_current_snapshot()) AS txid OFFSET 0) AS top";
+pub(super) const TOP: &str = "(SELECT txid_snapshot_xmax(txid_current_snapshot()) AS txid, \
+     age((txid_snapshot_xmin($2::txid_snapshot) & 4294967295)::text::xid) AS age OFFSET 0) AS top";
 
 /// All that a look needs.
 pub(super) struct Eyes<'a> {
@@ -104,6 +107,11 @@ pub(super) async fn cursor(client: &Client) -> Result<Cursor, Trouble> {
     Ok(Cursor { snapshot: row.try_get(0)?, now_s: row.try_get(1)? })
 }
 
+/// Whether events may have been deleted between the two.
+pub(super) fn is_long(since: &Cursor, now: &Cursor) -> bool {
+    now.now_s - since.now_s > ABSENCE_S_MAX
+}
+
 /// The next transaction's number in a list of finished transactions (`xmin:xmax:…`).
 fn next_number(snapshot: &str) -> u64 {
     snapshot.split(':').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
@@ -125,7 +133,7 @@ impl Eyes<'_> {
         if next_number(&now.snapshot) < next_number(&since.snapshot) {
             return Ok(None);
         }
-        let thorough = thorough || now.now_s - since.now_s > ABSENCE_S_MAX;
+        let thorough = thorough || is_long(since, &now);
         let mut found = Vec::new();
         let mut large = BTreeSet::new();
         for (entity, ids) in self.announced(since).await? {
@@ -244,7 +252,7 @@ impl Eyes<'_> {
     }
 
     /// Reads rows by id; those that are gone are found as gone.
-    async fn by_id(
+    pub(super) async fn by_id(
         &self,
         table: &Table,
         ids: &HashSet<Uuid>,
@@ -370,10 +378,9 @@ impl Eyes<'_> {
             there.insert(row.try_get::<_, Uuid>(0)?);
         }
         let entity = table.entity;
+        there.extend(found.iter().filter(|found| found.entity == entity).map(|found| found.id));
         for row in self.tables.all(entity.name).filter(|row| !there.contains(&row.id())) {
-            if !found.iter().any(|found| found.entity == entity && found.id == row.id()) {
-                found.push(Found { entity, id: row.id(), row: None });
-            }
+            found.push(Found { entity, id: row.id(), row: None });
         }
         Ok(())
     }

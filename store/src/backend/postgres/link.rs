@@ -83,10 +83,17 @@ pub(super) fn words(error: &tokio_postgres::Error) -> String {
 
 /// The link. Dropping it closes the connection and ends the thread.
 pub(super) struct Link {
-    shared: Arc<Shared>,
-    handle: Handle,
+    hand: Hand,
     ended: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// A hand on the link, for another thread.
+#[derive(Clone)]
+pub(super) struct Hand {
+    shared: Arc<Shared>,
+    handle: Handle,
+    end: watch::Receiver<bool>,
 }
 
 #[derive(Default)]
@@ -97,6 +104,8 @@ struct Shared {
     /// Somebody has lost patience with the connection.
     suspect: Notify,
     busy: AtomicBool,
+    /// A wake-up by [`Link::wake_in`] is to come.
+    waits: AtomicBool,
     wake: OnceLock<Wake>,
 }
 
@@ -123,11 +132,13 @@ impl Link {
         let handle = runtime.handle().clone();
         let shared = Arc::new(Shared::default());
         shared.lock().why = "it has not answered yet".to_owned();
-        let (ended, mut end) = watch::channel(false);
+        let (ended, end) = watch::channel(false);
+        let hand = Hand { shared: Arc::clone(&shared), handle, end: end.clone() };
         let keeper = Keeper { shared: Arc::clone(&shared), server: server.clone(), tls, own };
         let thread = std::thread::Builder::new()
             .name("store-postgres".to_owned())
             .spawn(move || {
+                let mut end = end;
                 runtime.block_on(async {
                     tokio::select! {
                         () = keeper.keep() => {}
@@ -137,34 +148,52 @@ impl Link {
                 runtime.shutdown_timeout(Duration::from_millis(END_MS));
             })
             .map_err(|why| failed(&why))?;
-        Ok(Self { shared, handle, ended, thread: Some(thread) })
+        Ok(Self { hand, ended, thread: Some(thread) })
+    }
+
+    /// A hand for another thread.
+    pub(super) fn hand(&self) -> Hand {
+        self.hand.clone()
     }
 
     /// Calls this whenever something may have changed.
     pub(super) fn follow(&self, wake: Wake) {
-        let _first = self.shared.wake.set(wake);
+        let _first = self.hand.shared.wake.set(wake);
     }
 
     /// Runs something on the link's thread until the link ends.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        drop(self.handle.spawn(work));
+        drop(self.hand.handle.spawn(work));
+    }
+
+    /// Calls what [`Link::follow`] was given after so long; one such call waits at a time.
+    pub(super) fn wake_in(&self, ms: u64) {
+        let shared = Arc::clone(&self.hand.shared);
+        if shared.waits.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            shared.waits.store(false, Ordering::Relaxed);
+            shared.wake();
+        });
     }
 
     /// Whether there is a connection.
     pub(super) fn is_up(&self) -> bool {
-        self.shared.lock().client.is_some()
+        self.hand.shared.lock().client.is_some()
     }
 
     /// Waits for a connection, at most so long, or until an attempt has failed.
     pub(super) fn wait(&self, limit_ms: u64) -> Result<Arc<Client>, BackendFault> {
         let (client, tries) = {
-            let state = self.shared.lock();
+            let state = self.hand.shared.lock();
             (state.client.clone(), state.tries)
         };
         if let Some(client) = client {
             return Ok(client);
         }
-        let shared = &self.shared;
+        let shared = &self.hand.shared;
         let tried = async {
             loop {
                 let attempt = shared.attempts.notified();
@@ -175,7 +204,8 @@ impl Link {
             }
         };
         let limit = Duration::from_millis(limit_ms);
-        let _out_of_time = self.handle.block_on(async { tokio::time::timeout(limit, tried).await });
+        let _out_of_time =
+            self.hand.handle.block_on(async { tokio::time::timeout(limit, tried).await });
         self.client()
     }
 
@@ -184,7 +214,7 @@ impl Link {
     /// # Errors
     /// Why there is none.
     pub(super) fn client(&self) -> Result<Arc<Client>, BackendFault> {
-        let state = self.shared.lock();
+        let state = self.hand.shared.lock();
         match &state.client {
             Some(client) if !client.is_closed() => Ok(Arc::clone(client)),
             Some(_) => Err(unreachable_because("the connection is lost")),
@@ -201,9 +231,37 @@ impl Link {
         limit_ms: u64,
         work: impl Future<Output = Result<T, Trouble>>,
     ) -> Result<T, Trouble> {
+        self.hand.run(limit_ms, work)
+    }
+
+    /// Gives the connection up and makes a new one.
+    pub(super) fn distrust(&self, why: &str) {
+        self.hand.distrust(why);
+    }
+}
+
+impl Hand {
+    /// As [`Link::run`]; ends with the link.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn run<T>(
+        &self,
+        limit_ms: u64,
+        work: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T, Trouble> {
         self.shared.busy.store(true, Ordering::Relaxed);
         let limit = Duration::from_millis(limit_ms);
-        let done = self.handle.block_on(async { tokio::time::timeout(limit, work).await });
+        let mut end = self.end.clone();
+        let done = self.handle.block_on(async {
+            tokio::select! {
+                biased;
+                _ = end.wait_for(|end| *end) => {
+                    Ok(Err(Trouble::Said("the node ends".to_owned())))
+                }
+                done = tokio::time::timeout(limit, work) => done,
+            }
+        });
         self.shared.busy.store(false, Ordering::Relaxed);
         match done {
             Ok(done) => done,
@@ -215,8 +273,12 @@ impl Link {
         }
     }
 
-    /// Gives the connection up and makes a new one.
-    pub(super) fn distrust(&self, why: &str) {
+    /// Calls what [`Link::follow`] was given.
+    pub(super) fn wake(&self) {
+        self.shared.wake();
+    }
+
+    fn distrust(&self, why: &str) {
         self.shared.down(why.to_owned());
         self.shared.suspect.notify_one();
     }

@@ -42,8 +42,20 @@ const TRIES_MAX: usize = 5;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Seen {
     subsystem: String,
+    last: String,
     executed: Vec<String>,
     pending: Vec<String>,
+}
+
+impl Seen {
+    fn has(&self, name: &str) -> bool {
+        self.executed.iter().chain(&self.pending).any(|seen| seen == name)
+    }
+
+    /// The last one is named, but not among those that were executed: Kong calls it missing.
+    fn misses(&self, name: &str) -> bool {
+        self.last == name && !self.has(name)
+    }
 }
 
 /// What a database has seen; none: it needs a bootstrap.
@@ -59,12 +71,14 @@ pub(super) async fn state(client: &Client) -> Result<State, Trouble> {
     if !client.query_typed_one(sql, &[]).await?.try_get::<_, bool>(0)? {
         return Ok(State(None));
     }
-    let sql = "SELECT subsystem, COALESCE(executed, '{}'), COALESCE(pending, '{}') \
-               FROM schema_meta WHERE key = 'schema_meta' ORDER BY subsystem";
+    let sql = "SELECT subsystem, COALESCE(last_executed, ''), COALESCE(executed, '{}'), \
+               COALESCE(pending, '{}') FROM schema_meta WHERE key = 'schema_meta' \
+               ORDER BY subsystem";
     let mut seen = Vec::new();
     for row in client.query_typed(sql, &[]).await? {
-        let (subsystem, executed, pending) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        seen.push(Seen { subsystem, executed, pending });
+        let (subsystem, last) = (row.try_get(0)?, row.try_get(1)?);
+        let (executed, pending) = (row.try_get(2)?, row.try_get(3)?);
+        seen.push(Seen { subsystem, last, executed, pending });
     }
     Ok(State((!seen.is_empty()).then_some(seen)))
 }
@@ -83,16 +97,23 @@ impl State {
             return Err(NEEDS_BOOTSTRAP.trim_end().to_owned());
         }
         self.not_too_old()?;
-        if self.pending().iter().any(|(_, names)| !names.is_empty()) {
-            log::warn!("database has pending migrations; run 'kong migrations finish'");
+        for (names, words) in [
+            (self.missing(), "database is missing some migrations"),
+            (self.pending(), "database has pending migrations"),
+        ] {
+            if !names.is_empty() {
+                log::warn!("{words}:\n{}", lines(&names));
+            }
         }
         Ok(())
     }
 
     fn not_too_old(&self) -> Result<(), String> {
         let core = self.seen("core");
-        let has = |name: &str| core.is_some_and(|core| core.executed.iter().any(|n| n == name));
-        let last = core.and_then(|core| core.executed.last()).map_or("nothing", String::as_str);
+        let has = |name: &str| {
+            core.is_some_and(|core| core.executed.iter().any(|n| n == name) || core.misses(name))
+        };
+        let last = core.map_or("nothing", |core| core.last.as_str());
         if !has(OLDEST) {
             return Err(format!(
                 "the database is of a Kong older than 3.9 (the last migration of core is {last}): \
@@ -125,9 +146,11 @@ impl State {
     }
 
     fn fresh(&self) -> Names {
-        self.pick(|seen, name| {
-            seen.is_none_or(|seen| !seen.executed.iter().chain(&seen.pending).any(|n| n == name))
-        })
+        self.pick(|seen, name| seen.is_none_or(|seen| !seen.has(name) && !seen.misses(name)))
+    }
+
+    fn missing(&self) -> Names {
+        self.pick(|seen, name| seen.is_some_and(|seen| seen.misses(name)))
     }
 
     fn pick(&self, wanted: impl Fn(Option<&Seen>, &&str) -> bool) -> Names {
@@ -154,6 +177,7 @@ impl State {
         for (name, names) in [
             ("executed_migrations", self.executed()),
             ("pending_migrations", self.pending()),
+            ("missing_migrations", self.missing()),
             ("new_migrations", self.fresh()),
         ] {
             if !names.is_empty() {
@@ -500,7 +524,10 @@ fn list(state: &State) -> Outcome {
 fn finish(state: &State) -> Result<Outcome, Trouble> {
     let pending = state.pending();
     if pending.is_empty() {
-        return Ok("No pending migrations to finish".into());
+        return Ok(match state.fresh().is_empty() {
+            true => "No pending migrations to finish".into(),
+            false => "\nNew migrations available; run 'kong migrations up' to proceed".into(),
+        });
     }
     Err(said(format!(
         "these migrations were begun by an older Kong: run its 'kong migrations finish'\n{}",

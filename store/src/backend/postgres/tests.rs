@@ -5,12 +5,13 @@ mod doors;
 mod nodes;
 mod outages;
 mod server;
+mod walks;
 
 use super::migrations::{Command, Options, Outcome, run};
 use super::shape;
 use super::*;
 use crate::backend::tests::behaves;
-use server::Postgres as Real;
+pub(crate) use server::Postgres as Real;
 use uuid::Uuid;
 
 const OPTIONS: Options = Options { force: false, lock_timeout_s: 60, node: Uuid::from_u128(7) };
@@ -20,7 +21,7 @@ fn told(server: &Server, command: Command) -> Outcome {
 }
 
 /// A database that is bootstrapped.
-fn database(name: &str) -> &'static Real {
+pub(crate) fn database(name: &str) -> &'static Real {
     let real = Real::shared();
     real.database(name);
     told(&real.server(name), Command::Bootstrap);
@@ -124,9 +125,24 @@ fn an_empty_or_old_database_is_told() {
     opened("of_39").unwrap();
     let server = real.server("of_39");
     assert_eq!(told(&server, Command::List).status, 5);
+    let words = told(&server, Command::Finish).words;
+    assert_eq!(words, "\nNew migrations available; run 'kong migrations up' to proceed");
     assert!(told(&server, Command::Up).words.starts_with("2 migrations processed"));
     assert_eq!(told(&server, Command::Check).status, 0, "{}", told(&server, Command::Check).words);
     assert_eq!(told(&server, Command::List).status, 0);
+
+    let note = |sql: &str| {
+        real.sql("of_39", &format!("UPDATE schema_meta SET {sql} WHERE subsystem = 'core'"))
+    };
+    note("executed = array_remove(executed, last_executed)").unwrap();
+    let status: serde_json::Value =
+        serde_json::from_str(&told(&server, Command::Status).words).unwrap();
+    let missing = serde_json::json!([{"subsystem": "core", "namespace": "kong.db.migrations.core",
+        "migrations": ["025_390_to_3100"]}]);
+    assert_eq!(status["missing_migrations"], missing);
+    assert_eq!(status["new_migrations"], serde_json::Value::Null);
+    opened("of_39").unwrap();
+    note("executed = executed || last_executed").unwrap();
 
     let oldest = "UPDATE schema_meta SET last_executed = '022_350_to_360', \
         executed = executed[1:22] WHERE subsystem = 'core'";

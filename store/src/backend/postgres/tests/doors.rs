@@ -94,9 +94,7 @@ fn every_door_opens_to_who_has_its_key() {
     comes_in(&Server { client, ..carded });
 }
 
-/// Run it alone: `cargo test -p store -- --ignored pooler`. Needs pgbouncer.
 #[test]
-#[ignore = "needs pgbouncer, which is not part of what CI installs"]
 fn a_pooler_in_transaction_mode_stands_between() {
     let real = super::database("pooled");
     let (port, folder) = (free_port(), real.folder());
@@ -115,7 +113,7 @@ fn a_pooler_in_transaction_mode_stands_between() {
         .arg("-q")
         .arg(&file)
         .spawn()
-        .expect("pgbouncer runs");
+        .expect("pgbouncer is installed: on Debian, `apt-get install pgbouncer`");
     let plan = |number| {
         let mut plan = real.plan("pooled", number);
         plan.server.port = port;
