@@ -1,7 +1,13 @@
 //! What a collector can do wrong, and what can happen to the gateway meanwhile: nothing that a
 //! client was told of may be lost, and nothing may be reported under two ids.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -246,7 +252,9 @@ pub(super) fn cycles(
     stage.collector.behave(Manner::Late(100));
     let mut load = Load::new(&mut stage.engine, plan);
     load.set_pace(Pace::Rate(RATE / 3.0));
-    load.run_for(Duration::from_secs((30 / options.shorten.max(1)).max(9)))?;
+    let seconds = (30 / options.shorten.max(1)).max(9);
+    let twin = thread::spawn(move || wakes_late_ms(seconds));
+    load.run_for(Duration::from_secs(seconds))?;
     let starts = stage.collector.books().starts_ms.clone();
     let within = within_cycle(&starts, STARTS_WITHIN_MS);
     findings.judge(
@@ -255,11 +263,42 @@ pub(super) fn cycles(
     );
     let wider = within_cycle(&starts, 2.0 * STARTS_WITHIN_MS);
     findings.note(&format!("{wider} within 20 ms; all posts together: {:.1} ms", spread(&starts)));
+    findings.note(&format!("behind the first of its cycle, ms: {:.1?}", behind_first_ms(&starts)));
+    let late_ms = twin.join().map_err(|_| "the twin failed")?;
+    findings.note(&format!("a thread that only wakes each cycle was late by, ms: {late_ms:.1?}"));
     stage.collector.behave(Manner::Takes);
     load.drain(Duration::from_secs(5))?;
     wait_until_quiet(&stage.collector);
     judge(&heard.borrow(), &stage.collector, findings);
     Ok(())
+}
+
+/// How late a thread of our own is that only wakes once a cycle, in milliseconds, the worst first:
+/// what the machine does to anybody.
+fn wakes_late_ms(seconds: u64) -> Vec<f64> {
+    let (begun, cycle) = (Instant::now(), Duration::from_millis(CYCLE_MS as u64));
+    let late_ms = |due: Duration| {
+        thread::sleep(due.saturating_sub(begun.elapsed()));
+        begun.elapsed().saturating_sub(due).as_secs_f64() * 1e3
+    };
+    let cycles = seconds * 1_000 / CYCLE_MS as u64;
+    let mut found: Vec<f64> = (1..=cycles as u32).map(|number| late_ms(cycle * number)).collect();
+    found.sort_by(|one, other| other.total_cmp(one));
+    found
+}
+
+/// How far each post is behind the first one within half a cycle, in milliseconds, in order.
+fn behind_first_ms(times_ms: &[f64]) -> Vec<f64> {
+    let mut first = f64::NEG_INFINITY;
+    let mut times = times_ms.to_vec();
+    times.sort_by(f64::total_cmp);
+    let behind = times.iter().map(|at| {
+        if at - first > CYCLE_MS / 2.0 {
+            first = *at;
+        }
+        at - first
+    });
+    behind.collect()
 }
 
 /// Most of the times that fall into one window of a cycle. Nobody knows where the gateway's cycles
@@ -350,5 +389,7 @@ mod tests {
         assert_eq!(within_cycle(&times[..3], 4.0), 2);
         assert!((spread(&times[..3]) - 5.0).abs() < 1e-9, "{}", spread(&times[..3]));
         assert_eq!(within_cycle(&[], 10.0), 0);
+        assert_eq!(behind_first_ms(&times), [0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(behind_first_ms(&[7.0, 5.0, 1_505.0]), [0.0, 2.0, 0.0]);
     }
 }
