@@ -71,6 +71,8 @@ mod shared_limits;
 mod trailers;
 #[path = "black_box/transforming.rs"]
 mod transforming;
+#[path = "black_box/troubled_sinks.rs"]
+mod troubled_sinks;
 #[path = "black_box/tutorial.rs"]
 mod tutorial;
 #[path = "black_box/unusual.rs"]

@@ -14,6 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) enum Mood {
     /// Answers with a status.
     Answers(u16),
+    /// Answers 200, late.
+    Slow(Duration),
     /// Reads and never answers.
     Hangs,
     /// Closes in the middle of the request.
@@ -125,6 +127,10 @@ fn serve(stream: TcpStream, kept: &Mutex<(Mood, Vec<Post>, usize)>) {
         }
         let status = match mood {
             Mood::Answers(status) => status,
+            Mood::Slow(time) => {
+                thread::sleep(time);
+                200
+            }
             _ => {
                 kept.lock().unwrap().2 += 1;
                 thread::sleep(PATIENCE);
@@ -155,6 +161,11 @@ pub(crate) struct LineSink {
 
 impl LineSink {
     pub(crate) fn start() -> Self {
+        Self::closing_after(usize::MAX)
+    }
+
+    /// Closes each connection after so many lines.
+    pub(crate) fn closing_after(lines_max: usize) -> Self {
         let port = super::gateway::free_port();
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -168,13 +179,19 @@ impl LineSink {
                     lines.len() - 1
                 };
                 thread::spawn(move || {
-                    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+                    for line in lines.take(lines_max) {
                         shared.lock().unwrap()[number].push(line);
                     }
                 });
             }
         });
         Self { port, lines }
+    }
+
+    /// How many lines it has in all.
+    pub(crate) fn count(&self) -> usize {
+        self.lines.lock().unwrap().iter().map(Vec::len).sum()
     }
 
     /// Waits for so many lines in all.
