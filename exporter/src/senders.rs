@@ -10,13 +10,18 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Most sender threads, made on demand.
 pub const SENDERS_MAX: usize = 64;
 /// Most bytes of batches on their way at once: with [`SENDERS_MAX`] it bounds the pool's memory.
 const FLYING_BYTES_MAX: usize = 64 << 20;
+/// How long a sender thread waits for its next batch before it ends: what a burst has brought up
+/// must not be kept for ever, with its connection and its share of the allocator's memory.
+const IDLE: Duration = Duration::from_secs(10);
 /// Stack of a sender thread: a TLS handshake is the deepest thing on it.
 const STACK_BYTES: usize = 512 << 10;
 
@@ -69,7 +74,8 @@ pub struct Senders {
     results: Receiver<Finished>,
     finished: Sender<Finished>,
     bell: Arc<Bell>,
-    threads: usize,
+    threads: Arc<AtomicUsize>,
+    idle: Duration,
     flying: usize,
     flying_bytes: usize,
 }
@@ -77,10 +83,15 @@ pub struct Senders {
 impl Senders {
     /// A pool without threads; `bell` is rung whenever a batch comes back.
     pub fn new(bell: Arc<Bell>) -> Self {
+        Self::with_idle(bell, IDLE)
+    }
+
+    fn with_idle(bell: Arc<Bell>, idle: Duration) -> Self {
         let (jobs, queue) = bounded(SENDERS_MAX);
         // Never more results than jobs.
         let (finished, results) = unbounded();
-        Self { jobs, queue, results, finished, bell, threads: 0, flying: 0, flying_bytes: 0 }
+        let threads = Arc::default();
+        Self { jobs, queue, results, finished, bell, threads, idle, flying: 0, flying_bytes: 0 }
     }
 
     /// Batches that could be sent at once; none while too many bytes are on their way.
@@ -99,23 +110,27 @@ impl Senders {
         let bytes = job.bytes();
         self.flying += 1;
         self.flying_bytes += bytes;
-        if self.flying > self.threads && self.threads < SENDERS_MAX {
-            match self.spawn() {
-                Ok(()) => self.threads += 1,
-                Err(fault) if self.threads == 0 => {
-                    let why = format!("no thread for sending: {fault}");
-                    let outcome = Outcome::Later { why, retry_after_ms: None };
-                    let (lane, lot) = (job.lane, job.lot);
-                    let first_id = Uuid::nil();
-                    let back = Finished { lane, lot, outcome, first_id, bytes };
-                    let _open = self.finished.send(back);
-                    return;
-                }
-                // The threads that are there will take it later.
-                Err(_) => {}
-            }
-        }
         let _open = self.jobs.send(job);
+        // Only now: a thread that ends looks for jobs after it is no longer counted, so either it
+        // sees this one, or the count says that it is gone.
+        let threads = self.threads.load(Ordering::SeqCst);
+        if self.flying > threads
+            && threads < SENDERS_MAX
+            && let Err(fault) = self.spawn()
+            && self.threads.load(Ordering::SeqCst) == 0
+        {
+            self.give_back(&fault);
+        }
+    }
+
+    /// Without any thread a job comes back; otherwise the threads that are there take it later.
+    fn give_back(&self, fault: &io::Error) {
+        let Ok(job) = self.queue.try_recv() else { return };
+        let why = format!("no thread for sending: {fault}");
+        let outcome = Outcome::Later { why, retry_after_ms: None };
+        let (lane, lot, bytes) = (job.lane, job.lot, job.bytes());
+        let _open =
+            self.finished.send(Finished { lane, lot, outcome, first_id: Uuid::nil(), bytes });
     }
 
     /// A batch that came back.
@@ -132,9 +147,9 @@ impl Senders {
 
     fn spawn(&self) -> io::Result<()> {
         let (queue, finished) = (self.queue.clone(), self.finished.clone());
-        let bell = Arc::clone(&self.bell);
+        let (bell, threads, idle) = (Arc::clone(&self.bell), Arc::clone(&self.threads), self.idle);
         let work = move || {
-            while let Ok(job) = queue.recv() {
+            while let Some(job) = next(&queue, &threads, idle) {
                 let (lane, lot, bytes) = (job.lane, job.lot, job.bytes());
                 let (outcome, first_id) = deliver(&job);
                 drop(job);
@@ -144,12 +159,28 @@ impl Senders {
                 bell.ring();
             }
         };
-        thread::Builder::new()
+        self.threads.fetch_add(1, Ordering::SeqCst);
+        let spawned = thread::Builder::new()
             .name("tollgate-sender".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(work)
-            .map(drop)
+            .spawn(work);
+        if spawned.is_err() {
+            self.threads.fetch_sub(1, Ordering::SeqCst);
+        }
+        spawned.map(drop)
     }
+}
+
+/// A thread's next job; `None` when it has waited long enough, or the pool is gone.
+fn next(queue: &Receiver<Job>, threads: &AtomicUsize, idle: Duration) -> Option<Job> {
+    let waited = queue.recv_timeout(idle);
+    if let Ok(job) = waited {
+        return Some(job);
+    }
+    threads.fetch_sub(1, Ordering::SeqCst);
+    let job = queue.try_recv().ok()?;
+    threads.fetch_add(1, Ordering::SeqCst);
+    Some(job)
 }
 
 fn deliver(job: &Job) -> (Outcome, Uuid) {
@@ -195,4 +226,56 @@ fn batch_of(runs: &[Run]) -> io::Result<(Vec<u8>, Uuid)> {
     }
     batch.push(b']');
     Ok((batch, first_id.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    /// Takes everything after a while, so that several threads are needed.
+    struct Slow;
+
+    impl Sink for Slow {
+        fn deliver(&self, _batch: Vec<u8>, _events: usize) -> Outcome {
+            thread::sleep(Duration::from_millis(30));
+            Outcome::Delivered
+        }
+    }
+
+    fn send(pool: &mut Senders, count: usize) {
+        for first in 0..count as u64 {
+            let lot = Lot { first, count: 1 };
+            pool.send(Job { lane: 0, lot, runs: Vec::new(), sink: Arc::new(Slow) });
+        }
+    }
+
+    #[track_caller]
+    fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn threads_end_when_nothing_is_to_be_sent_and_come_again() {
+        let mut pool =
+            Senders::with_idle(Arc::new(Bell::new().unwrap()), Duration::from_millis(40));
+        for round in 0..20 {
+            send(&mut pool, 3);
+            assert!((1..=SENDERS_MAX).contains(&pool.threads.load(Ordering::SeqCst)));
+            wait_until("every batch comes back", || {
+                while pool.finished().is_some() {}
+                pool.flying() == 0
+            });
+            if round % 2 == 0 {
+                // The others come about when the threads are ending.
+                wait_until("idle threads end", || pool.threads.load(Ordering::SeqCst) == 0);
+            } else {
+                thread::sleep(Duration::from_millis(30 + round));
+            }
+        }
+    }
 }
