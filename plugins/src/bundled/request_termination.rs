@@ -64,7 +64,7 @@ fn fit_together(config: &Value) -> Result<(), String> {
     if given("content_type") && !given("body") {
         return Err("content_type requires a body".to_owned());
     }
-    if echo && given("content_type") && given("body") {
+    if echo && (given("content_type") || given("body")) {
         return Err("echo cannot be used with content_type and body".to_owned());
     }
     Ok(())
@@ -210,6 +210,10 @@ mod tests {
             (serde_json::json!({"content_type": "a/b"}), "content_type requires a body"),
             (
                 serde_json::json!({"echo": true, "content_type": "a/b", "body": "x"}),
+                "echo cannot be used with content_type and body",
+            ),
+            (
+                serde_json::json!({"echo": true, "body": "x"}),
                 "echo cannot be used with content_type and body",
             ),
         ] {
