@@ -28,7 +28,7 @@ def main():
     del sys.argv[1:4]
     writer = sys.argv[sys.argv.index("--admin") + 1]
     run = load(runner)
-    call, clean = run.call, run.clean
+    call, raw_call, clean = run.call, run.raw_call, run.clean
     stale = True
     cleaning = False
 
@@ -57,13 +57,20 @@ def main():
             stale = False
         return call(base, method, target, headers, body, timeout, sni)
 
+    def divided_raw(base, payload, timeout):
+        nonlocal stale
+        if stale and base != writer:
+            hand_over()
+            stale = False
+        return raw_call(base, payload, timeout)
+
     def cleaned(args):
         nonlocal stale, cleaning
         cleaning, stale = True, True
         clean(args)
         cleaning = False
 
-    run.call, run.clean = divided, cleaned
+    run.call, run.raw_call, run.clean = divided, divided_raw, cleaned
     sys.exit(run.main())
 
 
