@@ -265,7 +265,7 @@ mod tests {
             Senders::with_idle(Arc::new(Bell::new().unwrap()), Duration::from_millis(40));
         for round in 0..20 {
             send(&mut pool, 3);
-            assert!((1..=SENDERS_MAX).contains(&pool.threads.load(Ordering::SeqCst)));
+            assert_eq!(pool.flying(), 3);
             wait_until("every batch comes back", || {
                 while pool.finished().is_some() {}
                 pool.flying() == 0

@@ -7,6 +7,7 @@
 
 use super::json;
 use super::query::is_form_masked;
+use memchr::memmem::find;
 
 /// Longest boundary in bytes (RFC 2046).
 const BOUNDARY_BYTES_MAX: usize = 70;
@@ -170,10 +171,6 @@ fn quoted_or_token(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
     let (text, behind) = value.split_at_checked(end)?;
     Some((text.trim_ascii(), behind))
-}
-
-fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
-    text.windows(wanted.len()).position(|window| window == wanted)
 }
 
 #[cfg(test)]

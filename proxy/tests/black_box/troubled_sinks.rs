@@ -1,5 +1,6 @@
 //! Log sinks in every kind of trouble at once, under load: no request fails, each entry is delivered
-//! or counted, and what the book calls delivered has arrived.
+//! or counted. What the book says http-log delivered has arrived; of tcp-log it says what the kernel
+//! took, as Kong does, though a sink that closes may not have read it.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -18,7 +18,8 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What OpenSSL says about text that is neither PEM nor DER: it reads the first bytes as the
-/// beginning of DER, and one byte alone is not even that.
+/// beginning of DER, and one byte alone is not even that. Recorded from 3.9.1 for one byte; for more
+/// it is what Debian's OpenSSL 3.0 says.
 fn unreadable(value: &Value) -> &'static str {
     if text(value).len() < 2 {
         "error:680008E:asn1 encoding routines:asn1_d2i_read_bio:not enough data:\
@@ -29,7 +30,8 @@ fn unreadable(value: &Value) -> &'static str {
     }
 }
 
-/// What Kong says of a private key that must be PEM and is not.
+/// What Kong says of a private key that must be PEM and is not. Not recorded from 3.9.1: the line
+/// at its end differs between versions of OpenSSL.
 const UNDECODABLE: &str = concat!(
     "could not load private keypkey.new:load_key: error:1E08010C:DECODER routines:",
     "OSSL_DECODER_from_bio:unsupported:crypto/encode_decode/decoder_lib.c:102:"
