@@ -24,8 +24,15 @@ use crate::{
 
 const CONNECTIONS: usize = 16;
 const RATE: f64 = 4_000.0;
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 8;
 const WINDOW: Duration = Duration::from_secs(2);
+/// Between a crowd's coming or going and a window: ten thousand resets at once, and what they have
+/// held up, are not what a window is about.
+const SETTLE: Duration = Duration::from_millis(1_500);
+/// The crowd comes in groups of so many, with a rest between: a flood of connections is another
+/// experiment.
+const GROUP: usize = 25;
+const GROUP_REST: Duration = Duration::from_millis(10);
 /// How often each slow client sends one byte more.
 const BYTE_EVERY: Duration = Duration::from_secs(5);
 /// How long the slow ones may take to connect.
@@ -52,26 +59,25 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
     let mut latencies_us = [Vec::new(), Vec::new()];
     let (mut failures, mut open_min) = (0, u64::MAX);
     for _ in 0..ROUNDS {
-        load.clear();
-        load.run_for(WINDOW)?;
-        failures += load.score().failures();
-        latencies_us[0].push(load.score().latencies.at(0.99) as f64 / 1e3);
-        let slow = Slow::start(target, options.slow);
+        failures += drive(&mut load, SETTLE)?.failures;
+        let alone = drive(&mut load, WINDOW)?;
         // The crowd arrives while honest clients are served; then it only trickles.
-        load.clear();
+        let slow = Slow::start(target, options.slow);
         let until = Instant::now() + Duration::from_secs(CONNECT_SECONDS_MAX);
         while !slow.is_there() && Instant::now() < until {
             load.run_for(Duration::from_millis(50))?;
         }
-        failures += load.score().failures();
-        let arriving_us = load.score().latencies.at(0.99) as f64 / 1e3;
-        load.clear();
-        load.run_for(WINDOW)?;
-        failures += load.score().failures();
-        latencies_us[1].push(load.score().latencies.at(0.99) as f64 / 1e3);
+        let arriving = drive(&mut load, SETTLE)?;
+        let beside = drive(&mut load, WINDOW)?;
+        failures += alone.failures + arriving.failures + beside.failures;
+        latencies_us[0].push(alone.p99_us);
+        latencies_us[1].push(beside.p99_us);
         let active = scene::status(admin)?["server"]["connections_active"].as_u64();
         open_min = open_min.min(active.unwrap_or(0));
-        findings.note(&format!("p99 while they arrive: {arriving_us:.0} us"));
+        findings.note(&format!(
+            "p99, us: alone {:.0}, while they arrive {:.0}, beside them {:.0}",
+            alone.p99_us, arriving.p99_us, beside.p99_us
+        ));
         slow.end()?;
     }
     load.drain(Duration::from_secs(5))?;
@@ -91,6 +97,21 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
         ),
     );
     Ok(())
+}
+
+/// What honest clients saw since the last part.
+struct Seen {
+    failures: u64,
+    p99_us: f64,
+}
+
+/// Goes on for `time` and gives the score since the last part's end.
+fn drive(load: &mut Load, time: Duration) -> Result<Seen, Fault> {
+    load.run_for(time)?;
+    let score = load.score();
+    let seen = Seen { failures: score.failures(), p99_us: score.latencies.at(0.99) as f64 / 1e3 };
+    load.clear();
+    Ok(seen)
 }
 
 /// The slow clients, on a thread of their own.
@@ -128,7 +149,7 @@ fn trickle(target: SocketAddr, count: usize, open: &AtomicU64, over: &AtomicBool
     let pause = BYTE_EVERY / count.max(1) as u32;
     let mut first = true;
     while !over.load(Ordering::Relaxed) {
-        for slot in &mut all {
+        for (number, slot) in all.iter_mut().enumerate() {
             if over.load(Ordering::Relaxed) {
                 return;
             }
@@ -138,6 +159,9 @@ fn trickle(target: SocketAddr, count: usize, open: &AtomicU64, over: &AtomicBool
             }
             if first {
                 open.fetch_add(u64::from(slot.is_some()), Ordering::Relaxed);
+                if number % GROUP == GROUP - 1 {
+                    thread::sleep(GROUP_REST);
+                }
             } else {
                 thread::sleep(pause);
             }
