@@ -7,7 +7,7 @@ use runtime::buffers::{POOL_PAGES_MAX, Page, Pages, Piece};
 use runtime::clock::{self, Deadline};
 use runtime::io::{self, ConnectOptions, IoChoice, Listener, Reader, Writer};
 use runtime::tls::{self, Acceptor, AcceptorPlan, Connector, ConnectorPlan, Identity, Names};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::Write as _;
 use std::rc::Rc;
@@ -216,6 +216,47 @@ fn tasks_take_turns_when_they_ask_for_it() {
         }
         assert!(moves.get() > 2_900, "one was far ahead: {} moves", moves.get());
     });
+}
+
+#[test]
+fn a_send_is_not_held_up_by_tasks_that_never_rest() {
+    on_each(|| async {
+        let [(mut reader, _back), (_forth, mut writer)] = pair(&mut listener()).await;
+        let over = Rc::new(Cell::new(false));
+        for _ in 0..3 {
+            let over = Rc::clone(&over);
+            io::spawn(async move {
+                while !over.get() {
+                    io::yield_now().await;
+                }
+            });
+        }
+        for byte in 0..=u8::MAX {
+            writer.write(pages(vec![byte])).await.expect("a write");
+            let (read, page) = reader.read(Page::take()).await;
+            assert_eq!((read.expect("a read"), page.bytes()), (1, &[byte][..]));
+        }
+        over.set(true);
+    });
+}
+
+#[test]
+fn on_epoll_who_sends_lets_the_others_move_first() {
+    let _alone = alone();
+    let order = io::block_on_core(IoChoice::Epoll, async {
+        let [(mut reader, _back), (_forth, mut writer)] = pair(&mut listener()).await;
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let (sends, moves) = (Rc::clone(&order), Rc::clone(&order));
+        io::spawn(async move {
+            writer.write(pages(vec![1])).await.expect("a write");
+            sends.borrow_mut().push("sent");
+        });
+        io::spawn(async move { moves.borrow_mut().push("moved") });
+        let read = clock::within(10_000, reader.read(Page::take())).await.expect("it hangs");
+        assert_eq!(read.0.expect("a read"), 1);
+        order.take()
+    });
+    assert_eq!(order.expect("epoll"), ["moved", "sent"]);
 }
 
 #[test]

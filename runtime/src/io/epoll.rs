@@ -2,8 +2,9 @@
 //!
 //! monoio's epoll calls recv(2) once more after every answer only to hear EAGAIN, and poll(2) twice
 //! around every wait without a buffer. Here a read that got less than it had room for is known to
-//! have emptied the socket, so the next one waits for the edge; a write is tried at once. A relayed
-//! request costs two receives, two sends and its part of a wait; the time is read once per turn.
+//! have emptied the socket, so the next one waits for the edge; a write is tried without asking. A
+//! relayed request costs two receives, two sends and its part of a wait; the time is read once per
+//! turn, and the sends of a turn come together at its end (see `turns.rs`).
 
 mod turns;
 
@@ -318,6 +319,9 @@ impl Driver for Epoll {
     async fn write(writer: &mut Writer, mut pages: Pages) -> Result<()> {
         let Socket { fd, source, .. } = &*writer.0;
         let mut left = buffers::total_len(&pages);
+        if left > 0 {
+            turns::sending().await;
+        }
         while left > 0 {
             source.until_writable().await;
             match socket::send_now(fd, &pages) {

@@ -3,6 +3,11 @@
 //! A waker is made once per task and only marks it in this thread's queue, without an atomic
 //! read-modify-write. Woken from another thread (nothing of ours does it: other threads ring bells)
 //! it goes through a queue behind a lock and a bell of the loop's own.
+//!
+//! Sends come last in a turn. A task that is about to send lets those move first that can, so that
+//! one call to the kernel follows another, as in a ring: the road's code and the kernel's take turns
+//! in the processor's caches a few times per turn and not with every request. Whoever is alone
+//! sends at once.
 
 use super::Source;
 use crate::clock;
@@ -80,6 +85,10 @@ struct Loop {
     /// Where its `Home` lies; 0 while no loop runs on this thread.
     home: Cell<usize>,
     ready: RefCell<VecDeque<usize>>,
+    /// Tasks that send when the others have moved: at most one entry for each write.
+    senders: RefCell<Vec<Waker>>,
+    /// How often the senders had their turn.
+    sendings: Cell<u64>,
     tasks: RefCell<Vec<Place>>,
     tasks_free: RefCell<Vec<usize>>,
     sources: RefCell<Vec<Option<Rc<Source>>>>,
@@ -99,6 +108,8 @@ thread_local! {
         Loop {
             home: Cell::new(0),
             ready: RefCell::new(VecDeque::new()),
+            senders: RefCell::new(Vec::new()),
+            sendings: Cell::new(0),
             tasks: RefCell::new(Vec::new()),
             tasks_free: RefCell::new(Vec::new()),
             sources: RefCell::new(Vec::new()),
@@ -120,6 +131,7 @@ impl Drop for Over {
             own.tasks.take();
             own.tasks_free.take();
             own.ready.take();
+            drop(own.senders.take());
             own.sources.take();
             own.sources_free.take();
             own.pauses.take();
@@ -148,7 +160,7 @@ pub(in crate::io) fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
     let mut events = Vec::with_capacity(EVENTS_MAX);
     loop {
         for _ in 0..MOVES_MAX {
-            let Some(number) = LOOP.with(|own| own.ready.borrow_mut().pop_front()) else { break };
+            let Some(number) = LOOP.with(Loop::next) else { break };
             if number != MAIN {
                 LOOP.with(|own| own.move_task(number));
                 continue;
@@ -158,11 +170,38 @@ pub(in crate::io) fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
                 return Ok(output);
             }
         }
-        LOOP.with(|own| own.ask_kernel(&running, &mut events))?;
+        LOOP.with(|own| {
+            // However much else can move, a send waits for one turn.
+            own.let_send();
+            own.ask_kernel(&running, &mut events)
+        })?;
     }
 }
 
 impl Loop {
+    /// Who moves next: the senders only when nobody else can.
+    fn next(&self) -> Option<usize> {
+        let next = self.ready.borrow_mut().pop_front();
+        next.or_else(|| {
+            self.let_send();
+            self.ready.borrow_mut().pop_front()
+        })
+    }
+
+    /// Wakes who waited in `sending`.
+    fn let_send(&self) {
+        if self.senders.borrow().is_empty() {
+            return;
+        }
+        let mut senders = self.senders.take();
+        self.sendings.set(self.sendings.get() + 1);
+        senders.drain(..).for_each(Waker::wake);
+        // Its room is kept; nobody who is only woken asks to send, but must not be forgotten.
+        let mut asked = self.senders.borrow_mut();
+        senders.append(&mut asked);
+        *asked = senders;
+    }
+
     fn move_task(&self, number: usize) {
         let taken = self.tasks.borrow_mut().get_mut(number).and_then(|place| {
             let (task, waker) = place.as_mut()?;
@@ -292,6 +331,27 @@ pub(super) fn forget(number: usize, shared: Option<BorrowedFd<'_>>) {
             own.sources_free.borrow_mut().push(number);
         }
     });
+}
+
+/// Waits until the other tasks that can move have moved, at most for this turn. May be dropped.
+pub(super) async fn sending() {
+    let (begun, alone) = LOOP.with(|own| (own.sendings.get(), own.ready.borrow().is_empty()));
+    if alone {
+        return;
+    }
+    let mut asked = false;
+    poll_fn(|cx| {
+        LOOP.with(|own| {
+            if own.sendings.get() != begun {
+                return Poll::Ready(());
+            }
+            if !std::mem::replace(&mut asked, true) {
+                own.senders.borrow_mut().push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+    })
+    .await;
 }
 
 pub(super) async fn pause(ms: u64) {
