@@ -28,8 +28,14 @@ use rows::{By, Port, Row};
 pub struct Options {
     /// The program `tollgate`; without it nginx is compared with itself.
     pub tollgate: Option<PathBuf>,
-    /// Its drivers: `epoll`, `io_uring`.
+    /// Its drivers: `epoll`, `io_uring`, and `glommio` where it was built in.
     pub drivers: Vec<String>,
+    /// Another build of it, compared with the first on each driver as well.
+    pub other: Option<PathBuf>,
+    /// The program of `bench/examples/minimal.rs`.
+    pub minimal: Option<PathBuf>,
+    /// Its event loops; each is compared with the first as well.
+    pub loops: Vec<String>,
     /// How many rounds.
     pub rounds: usize,
     /// The measured part of a visit; a third of it goes before, unmeasured.
@@ -57,6 +63,8 @@ pub fn every_row() -> Vec<String> {
 struct Target<'s> {
     label: String,
     server: &'s Server,
+    /// What it is compared with besides the baseline, by its place in the row.
+    kin: Option<usize>,
     request: Vec<u8>,
     rounds: Vec<Round>,
 }
@@ -87,13 +95,17 @@ pub fn run(options: &Options) -> Result<(), Fault> {
     if options.tollgate.is_none() {
         rows.retain(|row| !row.is_guarded());
     }
+    if options.minimal.is_some() {
+        rows.retain(|row| row.is_minimal());
+    }
     cpu::pin(None, &[options.load_cpu])?;
     // The load must not wait for the office's threads that share its CPU; only root may ask.
     let _ = rustix::process::setpriority_process(None, -15);
     let mut engine = Engine::new("127.0.0.1:0".parse()?, options.body_bytes)?;
     let upstream = engine.upstream.addr()?;
     let collector = Collector::start("127.0.0.1:0".parse()?, Depth::Count)?;
-    let servers = start_all(options, upstream, &collector)?;
+    let mut servers = start_all(options, upstream, &collector)?;
+    servers.extend(start_minimal(options, upstream)?);
     println!(
         "{} rounds of {} ms, {} connections, answers of {} bytes, road on CPU {}, load on CPU {}",
         options.rounds,
@@ -138,15 +150,19 @@ fn start_all(
     collector: &Collector,
 ) -> Result<Vec<Server>, Fault> {
     let mut servers = vec![Server::nginx(upstream, &[options.road_cpu])?];
-    let Some(program) = &options.tollgate else {
+    if options.tollgate.is_none() && options.minimal.is_none() {
         servers.push(Server::nginx(upstream, &[options.road_cpu])?);
         servers[1].name = "nginx again".to_owned();
-        return Ok(servers);
-    };
+    }
     let place = Place { cores: 1, cpus: vec![options.road_cpu] };
-    for driver in &options.drivers {
+    let programs = [(&options.tollgate, ""), (&options.other, OTHER)];
+    let programs = programs.iter().filter_map(|(program, mark)| Some((program.as_ref()?, mark)));
+    for ((program, mark), driver) in
+        programs.flat_map(|one| options.drivers.iter().map(move |driver| (one, driver)))
+    {
         match Server::tollgate(program, driver, &place, &[]) {
-            Ok(server) => {
+            Ok(mut server) => {
+                server.name += mark;
                 let mut admin = server.admin()?;
                 scene::plain(&mut admin, upstream)?;
                 scene::guarded(&mut admin, &collector.url())?;
@@ -163,17 +179,44 @@ fn start_all(
     Ok(servers)
 }
 
+/// What is said behind the name of the other build.
+const OTHER: &str = ", other build";
+
+fn start_minimal(options: &Options, upstream: SocketAddr) -> Result<Vec<Server>, Fault> {
+    let Some(program) = &options.minimal else { return Ok(Vec::new()) };
+    let start = |kind: &String| Server::minimal(program, kind, upstream, &[options.road_cpu]);
+    options.loops.iter().map(start).collect()
+}
+
 fn targets<'s>(row: &Row, servers: &'s [Server]) -> Vec<Target<'s>> {
     let of = |server: &'s Server| {
         let requests = row.requests(server).into_iter();
         requests.map(move |(what, request)| Target {
             label: format!("{}{what}", server.name),
             server,
+            kin: None,
             request,
             rounds: Vec::new(),
         })
     };
-    servers.iter().flat_map(of).collect()
+    let mut targets: Vec<Target<'s>> = servers.iter().flat_map(of).collect();
+    for index in 0..targets.len() {
+        targets[index].kin = kin(&targets, index);
+    }
+    targets
+}
+
+/// The same driver of the first build, or the first of the minimal loops.
+fn kin(targets: &[Target<'_>], index: usize) -> Option<usize> {
+    let minimal = |target: &Target<'_>| target.server.name.starts_with("minimal ");
+    let label = &targets[index].label;
+    let found = if minimal(&targets[index]) {
+        targets.iter().position(minimal)
+    } else {
+        let first = label.contains(OTHER).then(|| label.replace(OTHER, ""))?;
+        targets.iter().position(|target| target.label == first)
+    };
+    found.filter(|found| *found != index)
 }
 
 /// One target's turn.
@@ -305,12 +348,11 @@ fn report(row: &Row, targets: &[Target<'_>]) {
         let middle = |field| stats::median(&of(target, field));
         let ratio = |field| {
             let found = stats::ratio(&of(target, field), &of(&targets[0], field));
-            format!("{:.3} [{:.3}, {:.3}]", found.mean, found.low, found.high)
+            found.to_string()
         };
         let late = stats::difference(&of(target, |r| r.p99_us), &of(&targets[0], |r| r.p99_us));
         println!(
-            "{:32} {:9.0} {:7.0} {:7.0} {:8.0} {:8.2} {:7.2} {:9.2}  {:22} {:22} {:.0} \
-             [{:.0}, {:.0}]",
+            "{:32} {:9.0} {:7.0} {:7.0} {:8.0} {:8.2} {:7.2} {:9.2}  {:22} {:22} {late:.0}",
             target.label,
             middle(|r| r.per_second),
             middle(|r| r.p50_us),
@@ -320,15 +362,17 @@ fn report(row: &Row, targets: &[Target<'_>]) {
             middle(|r| r.user_us),
             middle(|r| r.whole_us),
             ratio(|r| r.road_us),
-            ratio(|r| r.whole_us),
-            late.mean,
-            late.low,
-            late.high
+            ratio(|r| r.whole_us)
         );
         let goal = row.goal(&target.label);
         if goal > 0.0 {
             let road = stats::ratio(&of(target, |r| r.road_us), &of(&targets[0], |r| r.road_us));
             println!("{:32} goal {goal:.2}: {}", "", against(goal, road));
+        }
+        if let Some(kin) = target.kin.and_then(|kin| targets.get(kin)) {
+            let road = stats::ratio(&of(target, |r| r.road_us), &of(kin, |r| r.road_us));
+            let late = stats::difference(&of(target, |r| r.p99_us), &of(kin, |r| r.p99_us));
+            println!("{:32} beside {}: road {road}, p99 {late:.0} us", "", kin.label);
         }
         let failures: u64 = target.rounds.iter().map(|round| round.failures).sum();
         if failures > 0 {

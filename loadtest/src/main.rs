@@ -26,8 +26,11 @@ loadtest: drives any gateway with the same load
   loadtest compare [--tollgate PROGRAM] [--drivers epoll,io_uring] [--rounds 10] [--visit-ms 3000]
                    [--connections 64] [--bytes 1024] [--rate 4000]
                    [--rows get,post,tls,handshake,download,h2,h2c,download-tls,plugins,rate,moesif,
-                   moesif-rate] [--road-cpu 1] [--load-cpu 0]
-      Tollgate beside nginx in interleaved rounds; without --tollgate nginx beside itself;
+                   moesif-rate] [--road-cpu 1] [--load-cpu 0] [--other PROGRAM]
+                   [--minimal PROGRAM [--loops epoll,tokio,io_uring]]
+      Tollgate beside nginx in interleaved rounds; without a program nginx beside itself;
+      --drivers glommio where Tollgate was built with it; --other is another build of Tollgate;
+      --minimal is bench/examples/minimal.rs, with it the rows get and rate alone;
       h2 and h2c need the program h2load
   loadtest prove --tollgate PROGRAM [--drivers epoll,io_uring]
                  [--only crash,outage,losses,cycles,rate,live,idle,allocations,plugins,cache,
@@ -244,6 +247,9 @@ fn compare_options(mut line: Parser) -> Result<compare::Options, Fault> {
     let mut options = compare::Options {
         tollgate: None,
         drivers: list("epoll,io_uring"),
+        other: None,
+        minimal: None,
+        loops: list("epoll,tokio,io_uring"),
         rounds: 10,
         visit_ms: 3_000,
         connections: 64,
@@ -257,6 +263,9 @@ fn compare_options(mut line: Parser) -> Result<compare::Options, Fault> {
         match arg {
             Arg::Long("tollgate") => options.tollgate = Some(line.value()?.into()),
             Arg::Long("drivers") => options.drivers = list(&line.value()?.string()?),
+            Arg::Long("other") => options.other = Some(line.value()?.into()),
+            Arg::Long("minimal") => options.minimal = Some(line.value()?.into()),
+            Arg::Long("loops") => options.loops = list(&line.value()?.string()?),
             Arg::Long("rounds") => options.rounds = line.value()?.parse()?,
             Arg::Long("visit-ms") => options.visit_ms = line.value()?.parse()?,
             Arg::Long("connections") => options.connections = line.value()?.parse()?,

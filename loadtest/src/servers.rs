@@ -161,6 +161,32 @@ impl Server {
         Ok(server)
     }
 
+    /// Starts the program of `bench/examples/minimal.rs` on event loop `kind`.
+    ///
+    /// # Errors
+    /// As [`Server::nginx`].
+    pub fn minimal(
+        program: &Path,
+        kind: &str,
+        upstream: SocketAddr,
+        cpus: &[usize],
+    ) -> Result<Self, Fault> {
+        let folder = new_folder("minimal")?;
+        let proxy = free_addr()?;
+        let launch = Launch {
+            program: program.to_owned(),
+            arguments: vec![kind.to_owned(), proxy.to_string(), upstream.to_string()],
+            environment: Vec::new(),
+            cpus: cpus.to_vec(),
+        };
+        let child = launch.start(&folder)?;
+        let (tls, h2c, admin, road) = (proxy, proxy, None, &["minimal"][..]);
+        let name = format!("minimal {kind}");
+        let mut server = Self { name, proxy, tls, h2c, admin, folder, launch, child, road };
+        server.wait()?;
+        Ok(server)
+    }
+
     /// Its Admin API.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Means of paired rounds with their 95 % intervals.
 
+use std::fmt;
+
 /// A mean and the interval that holds the true one with 95 % confidence.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
@@ -9,6 +11,15 @@ pub struct Estimate {
     pub low: f64,
     /// The upper end.
     pub high: f64,
+}
+
+impl fmt::Display for Estimate {
+    /// As many digits as the format asks for, three where it does not.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = out.precision().unwrap_or(3);
+        let Self { mean, low, high } = self;
+        write!(out, "{mean:.digits$} [{low:.digits$}, {high:.digits$}]")
+    }
 }
 
 /// Two-sided 95 % points of Student's distribution for 1 to 30 degrees of freedom.

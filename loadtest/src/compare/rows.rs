@@ -151,7 +151,12 @@ impl Row {
 
     /// Whether it needs servers with plugins.
     pub(super) const fn is_guarded(&self) -> bool {
-        matches!(self.sent, Sent::Guarded | Sent::Both | Sent::Reported)
+        matches!(self.sent, Sent::Guarded | Sent::Reported)
+    }
+
+    /// Whether a proxy can answer it that knows plain GETs only.
+    pub(super) fn is_minimal(&self) -> bool {
+        matches!(self.sent, Sent::Get | Sent::Both) && self.port == Port::Plain
     }
 
     /// Whether each gateway is compared with itself, two requests at a time.
@@ -199,6 +204,7 @@ impl Row {
     /// Its goal for a driver; 0 is none.
     pub(super) fn goal(&self, label: &str) -> f64 {
         match () {
+            () if !label.starts_with("tollgate") => 0.0,
             () if label.contains("io_uring") => self.goals.0,
             () if label.contains("epoll") => self.goals.1,
             () => 0.0,
@@ -219,8 +225,13 @@ mod tests {
         assert!(Row::named("nothing").unwrap_err().to_string().contains("get, post, tls"));
         let goal = |label| Row::named("tls").unwrap().goal(label);
         assert_eq!(
-            [goal("tollgate io_uring"), goal("tollgate epoll"), goal("nginx")],
-            [0.75, 0.8, 0.0]
+            [
+                goal("tollgate io_uring"),
+                goal("tollgate epoll"),
+                goal("nginx"),
+                goal("minimal epoll")
+            ],
+            [0.75, 0.8, 0.0, 0.0]
         );
     }
 }
