@@ -5,9 +5,9 @@
 //! it goes through a queue behind a lock and a bell of the loop's own.
 //!
 //! Sends come last in a turn. A task that is about to send lets those move first that can, so that
-//! one call to the kernel follows another, as in a ring: the road's code and the kernel's take turns
-//! in the processor's caches a few times per turn and not with every request. Whoever is alone
-//! sends at once.
+//! one call to the kernel follows another, as in a ring: the road's code and the kernel's take
+//! turns in the processor's caches a few times per turn and not with every request. Whoever is
+//! alone sends at once.
 
 use super::Source;
 use crate::clock;
