@@ -18,8 +18,8 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What OpenSSL says about text that is neither PEM nor DER: it reads the first bytes as the
-/// beginning of DER, and one byte alone is not even that. Recorded from 3.9.1 for one byte; for more
-/// it is what Debian's OpenSSL 3.0 says.
+/// beginning of DER, and one byte alone is not even that. Recorded from 3.9.1 for one byte; for
+/// more it is what Debian's OpenSSL 3.0 says.
 fn unreadable(value: &Value) -> &'static str {
     if text(value).len() < 2 {
         "error:680008E:asn1 encoding routines:asn1_d2i_read_bio:not enough data:\
