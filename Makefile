@@ -59,7 +59,7 @@ fuzz-plugins:
 
 fuzz-event:
 	cd exporter/fuzz && mkdir -p target/corpus/event && cargo run --release --bin event -- \
-		target/corpus/event seeds/event -max_len=4096 -max_total_time=$(FUZZ_S) \
+		target/corpus/event seeds/event -dict=event.dict -max_len=4096 -max_total_time=$(FUZZ_S) \
 		-artifact_prefix=target/
 
 fuzz-codec:

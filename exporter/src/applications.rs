@@ -28,7 +28,8 @@ pub struct ApplicationState {
     pub oldest_age_ms: Option<u64>,
     /// Batches on their way.
     pub flying: usize,
-    /// Batches that were started outside of `max_callback_time_spent`, because too much waited.
+    /// Batches that were started outside of `max_callback_time_spent`: too much waited, or
+    /// the machine was too busy for a whole cycle.
     pub budget_overruns: u64,
     /// Failures since the last success.
     pub failures: u32,

@@ -33,8 +33,8 @@ pub const fn cycle_budget_ms(max_callback_time_spent_ms: u64, wake_up_ms: u64) -
 pub struct Look {
     /// Now, in milliseconds of a clock that only runs forward.
     pub now_ms: u64,
-    /// The look before.
-    pub last_ms: u64,
+    /// The last look at which batches could start.
+    pub last_open_ms: u64,
     /// Milliseconds at the beginning of each cycle in which posts may start.
     pub budget_ms: u64,
     /// How long the oldest unsent event has waited, in milliseconds.
@@ -46,22 +46,28 @@ pub struct Look {
 }
 
 impl Look {
-    /// Whether a batch may start now.
-    ///
-    /// Posts start in the first `budget_ms` of a cycle; a look that comes late still counts as the
-    /// first of its cycle. Within that time a batch starts when it is full, when its oldest event
-    /// has waited long enough, or when the next look would be too late for this cycle.
+    /// Whether this is the part of the cycle in which posts may start: its first `budget_ms`. A
+    /// budget below the distance between two looks has one look.
+    pub const fn is_within(&self) -> bool {
+        let phase_ms = self.now_ms % CYCLE_MS;
+        let first = self.now_ms / CYCLE_MS != self.last_open_ms / CYCLE_MS;
+        phase_ms < self.budget_ms || (first && phase_ms < TICK_MS)
+    }
+
+    /// The same, or nothing could start for a whole cycle: who is always too late on a machine that
+    /// is too busy must send all the same.
+    pub const fn is_open(&self) -> bool {
+        self.is_within() || self.now_ms / CYCLE_MS > self.last_open_ms / CYCLE_MS + 1
+    }
+
+    /// Whether a batch may start now: when it is full, when its oldest event has waited long
+    /// enough, or when the next look would be too late for this cycle.
     pub const fn may_start(&self) -> bool {
         if self.pressed {
             return true;
         }
-        let phase_ms = self.now_ms % CYCLE_MS;
-        let first = self.now_ms / CYCLE_MS != self.last_ms / CYCLE_MS;
-        if phase_ms >= self.budget_ms && !first {
-            return false;
-        }
-        let last = phase_ms + TICK_MS >= self.budget_ms;
-        self.full || self.oldest_ms >= LINGER_MS || last
+        let last = self.now_ms % CYCLE_MS + TICK_MS >= self.budget_ms;
+        self.is_open() && (self.full || self.oldest_ms >= LINGER_MS || last)
     }
 }
 
@@ -80,8 +86,8 @@ mod tests {
     #[track_caller]
     fn check(phase_ms: u64, before_ms: u64, budget_ms: u64, oldest_ms: u64, full: bool) -> bool {
         let now_ms = 30_000 + phase_ms;
-        let last_ms = now_ms - before_ms;
-        Look { now_ms, last_ms, budget_ms, oldest_ms, full, pressed: false }.may_start()
+        let last_open_ms = now_ms - before_ms;
+        Look { now_ms, last_open_ms, budget_ms, oldest_ms, full, pressed: false }.may_start()
     }
 
     #[test]
@@ -92,10 +98,14 @@ mod tests {
         assert!(!check(400, 10, 750, 99, false), "it may wait for company");
         assert!(check(745, 10, 750, 0, false), "the last look of this cycle");
         assert!(!check(750, 10, 750, 1_000, true));
-        assert!(check(1_499, 1_500, 750, 1_000, true), "late, but the first look of the cycle");
+        assert!(!check(1_499, 1_500, 750, 1_000, true), "too late for this cycle");
+        assert!(check(1_499, 3_000, 750, 1_000, true), "nothing could start for a whole cycle");
+        assert!(!check(10, 1_500, 10, 1_000, true));
+        assert!(check(10, 1_511, 10, 1_000, true));
         assert!(check(3, 10, 10, 0, false));
         assert!(!check(20, 10, 10, 1_000, true));
         assert!(check(5, 10, 0, 0, false), "even without a budget one look a cycle counts");
+        assert!(!check(8, 5, 0, 1_000, true), "and no second one");
     }
 
     /// With the default budget no event waits longer than half a cycle and a look.
@@ -105,7 +115,7 @@ mod tests {
             let waited = (0..).map(|look| look * TICK_MS).find(|now_ms| {
                 let look = Look {
                     now_ms: *now_ms,
-                    last_ms: now_ms.saturating_sub(TICK_MS),
+                    last_open_ms: now_ms.saturating_sub(TICK_MS),
                     budget_ms: 750,
                     oldest_ms: now_ms.saturating_sub(came_ms),
                     full: false,

@@ -153,26 +153,29 @@ impl Works {
         });
     }
 
-    /// Starts batches where they may start.
-    fn dispatch(&mut self, now_ms: u64, round: Round) {
+    /// Starts batches where they may start, by the time at each start: neither a slow disk nor many
+    /// destinations before this one may carry a post out of its part of the cycle.
+    fn dispatch(&mut self, round: Round) {
         let lanes = self.lanes.lanes.len();
         let bytes_max = self.lanes.lane_bytes_max();
         // While others wait, too, nobody takes more than half of the threads.
         let busy = self.lanes.lanes.iter().filter(|lane| !lane.is_empty()).count();
         let flights_max = if busy > 1 { SENDERS_MAX / 2 } else { FLIGHTS_MAX };
+        let turn = (now_ms() / TICK_MS) as usize;
         for step in 0..lanes {
             // Another lane begins each time, so that none is always the last to find a thread.
-            let number = (step + (now_ms / TICK_MS) as usize) % lanes.max(1);
+            let number = (step + turn) % lanes.max(1);
             let Some(lane) = self.lanes.lanes.get_mut(number) else { continue };
+            let began_ms = now_ms();
             // One thread is kept for destinations without trouble.
             let reserve = usize::from(lane.health.failures > 0);
             while self.senders.free() > reserve
                 && lane.flying() < flights_max
-                && let Some(job) = lane.next_job(number, now_ms, round, bytes_max)
+                && let Some(job) = lane.next_job(number, now_ms(), round, bytes_max)
             {
                 self.senders.send(job);
             }
-            lane.looked(now_ms);
+            lane.looked(began_ms);
         }
     }
 
@@ -314,26 +317,27 @@ impl Drain {
     pub(crate) fn run(mut self) {
         let (mut described_ms, mut beat_ms) = (0, now_ms());
         loop {
-            let now_ms = now_ms();
+            let at_ms = now_ms();
             let stop = self.obey();
-            let more = self.round(now_ms);
-            self.works.settle(now_ms);
-            self.works.dispatch(now_ms, Round::Usual);
-            self.intake.logs.turn(&self.works.shared.ledger, now_ms, false);
-            if now_ms - described_ms >= DESCRIBE_MS {
-                described_ms = now_ms;
-                if now_ms - beat_ms >= HEARTBEAT_MS {
-                    beat_ms = now_ms;
+            self.works.settle(at_ms);
+            // Before anything is written: the disk may take its time.
+            self.works.dispatch(Round::Usual);
+            let more = self.round(at_ms);
+            self.intake.logs.turn(&self.works.shared.ledger, at_ms, false);
+            if at_ms - described_ms >= DESCRIBE_MS {
+                described_ms = at_ms;
+                if at_ms - beat_ms >= HEARTBEAT_MS {
+                    beat_ms = at_ms;
                     self.works.beat();
                 }
-                self.intake.logs.tidy(now_ms);
-                self.works.describe(&self.intake.logs, now_ms);
+                self.intake.logs.tidy(at_ms);
+                self.works.describe(&self.intake.logs, at_ms);
             }
             if let Some(rounds_ms) = stop {
                 return self.end(rounds_ms);
             }
             if !more {
-                let to_cycle_ms = CYCLE_MS - now_ms % CYCLE_MS;
+                let to_cycle_ms = CYCLE_MS - now_ms() % CYCLE_MS;
                 self.works.shared.bell.wait(TICK_MS.min(to_cycle_ms));
             }
         }
@@ -404,7 +408,7 @@ impl Drain {
                 break;
             }
             if events {
-                self.works.dispatch(now_ms, Round::Last);
+                self.works.dispatch(Round::Last);
             }
             self.works.shared.bell.wait(TICK_MS);
         }

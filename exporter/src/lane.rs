@@ -47,7 +47,7 @@ impl Terms {
 /// How a destination has been doing.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    /// Failures since the last success.
+    /// Failures since the last success; posts that fail together are one.
     pub failures: u32,
     /// Whether the destination has said that the application may not send, since the last success.
     pub paused: bool,
@@ -63,7 +63,8 @@ pub struct Health {
     pub sent: u64,
     /// Events in posts that failed.
     pub failed: u64,
-    /// Batches that started outside of the budget, because too much waited.
+    /// Batches that started outside of the budget: too much waited, or the machine was too busy for
+    /// a whole cycle.
     pub budget_overruns: u64,
 }
 
@@ -107,7 +108,7 @@ pub struct Lane {
     done: HashMap<usize, (DoneFile, Option<Done>)>,
     staged: Vec<u8>,
     staged_places: Vec<Place>,
-    last_look_ms: u64,
+    last_open_ms: u64,
 }
 
 impl Lane {
@@ -130,7 +131,7 @@ impl Lane {
             done: HashMap::new(),
             staged: Vec::new(),
             staged_places: Vec::new(),
-            last_look_ms: 0,
+            last_open_ms: 0,
         }
     }
 
@@ -300,15 +301,9 @@ impl Lane {
         round: Round,
         bytes_max: u64,
     ) -> Option<Job> {
-        let mut look = Look {
-            now_ms,
-            last_ms: self.last_look_ms,
-            budget_ms: self.terms.budget_ms,
-            oldest_ms: now_ms.saturating_sub(self.queue.oldest_waiting_ms()?),
-            full: self.queue.waiting() >= self.terms.batch_events,
-            pressed: false,
-        };
-        let within = look.may_start();
+        let mut look = self.look(now_ms);
+        look.oldest_ms = now_ms.saturating_sub(self.queue.oldest_waiting_ms()?);
+        look.full = self.queue.waiting() >= self.terms.batch_events;
         let many = self.queue.len() > self.terms.queue_events_max / 2;
         look.pressed = round == Round::Last || many || self.queue.bytes() > bytes_max / 2;
         if now_ms < self.health.not_before_ms || !look.may_start() {
@@ -316,13 +311,22 @@ impl Lane {
         }
         let lot = self.queue.take(self.terms.batch_events, BATCH_BYTES_MAX)?;
         self.health.sent += lot.count as u64;
-        self.health.budget_overruns += u64::from(!within && round == Round::Usual);
+        self.health.budget_overruns += u64::from(!look.is_within() && round == Round::Usual);
         Some(Job { lane, lot, runs: self.runs(lot), sink: Arc::clone(&self.sink) })
     }
 
-    /// Notes that this look at the lane is over.
-    pub const fn looked(&mut self, now_ms: u64) {
-        self.last_look_ms = now_ms;
+    const fn look(&self, now_ms: u64) -> Look {
+        // A lane that was never looked at has missed nothing.
+        let last_open_ms = if self.last_open_ms == 0 { now_ms } else { self.last_open_ms };
+        let budget_ms = self.terms.budget_ms;
+        Look { now_ms, last_open_ms, budget_ms, oldest_ms: 0, full: false, pressed: false }
+    }
+
+    /// Notes a look at the lane that began at this time and is over.
+    pub const fn looked(&mut self, began_ms: u64) {
+        if self.last_open_ms == 0 || self.look(began_ms).is_open() {
+            self.last_open_ms = began_ms;
+        }
     }
 
     /// The text of the first event of a batch that is not settled.
@@ -371,14 +375,22 @@ impl Lane {
             Outcome::Later { why, retry_after_ms } => {
                 self.health.failed += lot.count as u64;
                 let asked = retry_after_ms.unwrap_or(0).min(retry::RETRY_AFTER_MS_MAX);
-                let failures = self.health.failures + 1;
-                let wait_ms = retry::delay_ms(failures, random).max(asked);
-                self.failed(now_ms + wait_ms, &why, level(failures == 1, Level::Error));
+                let first = self.health.failures == 0;
+                // Nothing starts during a wait, so what fails meanwhile started before it: posts
+                // that fail together are one failure, and do not double the wait once for each.
+                let until_ms = if now_ms < self.health.not_before_ms {
+                    self.health.not_before_ms.max(now_ms + asked)
+                } else {
+                    self.health.failures = self.health.failures.saturating_add(1);
+                    now_ms + retry::delay_ms(self.health.failures, random).max(asked)
+                };
+                self.failed(until_ms, &why, level(first, Level::Error));
                 End::Again
             }
             Outcome::Paused { why } => {
                 self.health.failed += lot.count as u64;
                 let paused = std::mem::replace(&mut self.health.paused, true);
+                self.health.failures = self.health.failures.saturating_add(1);
                 self.failed(now_ms + retry::PAUSE_MS, &why, level(!paused, Level::Warn));
                 End::Again
             }
@@ -405,7 +417,6 @@ impl Lane {
 
     fn failed(&mut self, not_before_ms: u64, why: &str, level: Level) {
         log::log!(level, "[moesif] {why} ({})", self.target.label());
-        self.health.failures = self.health.failures.saturating_add(1);
         self.health.not_before_ms = not_before_ms;
         self.health.last_error = Some(why.to_owned());
     }
@@ -499,4 +510,83 @@ pub struct Found {
     pub bytes: u64,
     /// Offset and length of the entries that are not settled.
     pub entries: Vec<(u64, u32)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Sink for Nobody {
+        fn deliver(&self, _batch: Vec<u8>, _events: usize) -> Outcome {
+            unreachable!("the test takes the batches")
+        }
+    }
+
+    /// A lane with so many events, in batches of ten, and what keeps its segment.
+    fn lane(events: u64) -> (Lane, tempfile::TempDir) {
+        let prefix = tempfile::tempdir().unwrap();
+        let terms = Terms { batch_events: 10, budget_ms: 10, queue_events_max: 1_000 };
+        let mut lane = Lane::new(Target::moesif("a", "http://b"), terms, Arc::new(Nobody));
+        for number in 0..events {
+            let transaction_id = u128::from(number).to_be_bytes();
+            let head =
+                Head { len: 0, position: number, at_us: 0, transaction_id, core: 0, part: 0 };
+            lane.stage(&head, 1, |text| text.push(b'x'));
+        }
+        lane.flush(0, prefix.path()).unwrap();
+        (lane, prefix)
+    }
+
+    fn take(lane: &mut Lane, now_ms: u64, round: Round) -> Vec<Lot> {
+        let lots = std::iter::from_fn(|| lane.next_job(0, now_ms, round, 1 << 30));
+        let lots = lots.map(|job| job.lot).collect();
+        lane.looked(now_ms);
+        lots
+    }
+
+    fn later(lane: &mut Lane, lot: Lot, now_ms: u64, retry_after_ms: Option<u64>) {
+        lane.finish(lot, Outcome::Later { why: String::new(), retry_after_ms }, now_ms, 0);
+    }
+
+    #[test]
+    fn posts_that_fail_together_are_one_failure() {
+        let (mut lane, _prefix) = lane(1_000);
+        for turn in 0..5 {
+            for lot in take(&mut lane, turn, Round::Last) {
+                lane.finish(lot, Outcome::Delivered, turn, 0);
+            }
+        }
+        let lots = take(&mut lane, 2_000, Round::Last);
+        assert!(lots.len() > 20, "{} fly", lots.len());
+        lots.iter().for_each(|lot| later(&mut lane, *lot, 2_500, None));
+        assert_eq!((lane.health.failures, lane.health.not_before_ms), (1, 2_600));
+        // The first after the wait stands alone, and is the second failure.
+        let lots = take(&mut lane, 2_600, Round::Last);
+        assert_eq!(lots.len(), 1);
+        later(&mut lane, lots[0], 2_700, None);
+        assert_eq!((lane.health.failures, lane.health.not_before_ms), (2, 2_900));
+    }
+
+    #[test]
+    fn of_several_waits_that_are_asked_for_the_longest_holds() {
+        let (mut lane, _prefix) = lane(1_000);
+        take(&mut lane, 1, Round::Last).iter().for_each(|lot| {
+            lane.finish(*lot, Outcome::Delivered, 1, 0);
+        });
+        let lots = take(&mut lane, 2_000, Round::Last);
+        for (lot, asked_ms) in lots.iter().zip([7_000, 9_000]) {
+            later(&mut lane, *lot, 2_000, Some(asked_ms));
+        }
+        assert_eq!((lots.len(), lane.health.not_before_ms), (2, 11_000));
+    }
+
+    #[test]
+    fn a_new_destination_waits_for_its_cycle() {
+        let (mut lane, _prefix) = lane(5);
+        assert_eq!(take(&mut lane, 700, Round::Usual).len(), 0, "outside of the budget");
+        assert_eq!(take(&mut lane, 710, Round::Usual).len(), 0);
+        assert_eq!(take(&mut lane, CYCLE_MS + 1, Round::Usual).len(), 1);
+    }
 }

@@ -232,6 +232,7 @@ impl Exporter {
             DestinationKind::Moesif(config) => {
                 let settings =
                     self.registry.add(destination.row_id, destination.version, config)?;
+                self.keep_recents();
                 self.fetching.add(destination.row_id, &settings);
                 self.order(Order::Configure(settings));
             }
@@ -254,6 +255,7 @@ impl Exporter {
         self.fetching.remove(row_id);
         self.shared.logs.forget(row_id);
         self.registry.forget(row_id);
+        self.keep_recents();
     }
 
     /// What Moesif says about its applications, for the cores.
@@ -281,9 +283,16 @@ impl Exporter {
         self.shared.applications.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The last events of applications whose `debug` is on, as they were sent.
-    pub fn recents(&self) -> &Recents {
-        &self.recents
+    /// The last events of an application, oldest first, as they were sent; none unless its `debug`
+    /// is on. By [`sink::Target::lane`].
+    pub fn recent(&self, lane: u64) -> Vec<Vec<u8>> {
+        self.keep_recents();
+        self.recents.of(lane)
+    }
+
+    /// Events are kept for a person to see only while a row in force says so.
+    fn keep_recents(&self) {
+        self.recents.keep_only(|lane| self.registry.debugs(lane));
     }
 
     /// What Moesif last said about an application, for people; by [`sink::Target::lane`].

@@ -3,8 +3,9 @@
 //! Asks for the application's configuration, as the gateway itself does every minute: nothing is
 //! sent that would show in anybody's analytics.
 
+use crate::sink::Target;
 use crate::sinks::moesif::{Trust, agent};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
@@ -34,6 +35,9 @@ pub struct Application {
     pub id: String,
     /// Put in front of `/v1/...`.
     pub endpoint: String,
+    /// How the gateway's own posts fare, from its `GET /plugins/moesif/status`; `None` where no
+    /// gateway was asked.
+    pub state: Option<Value>,
 }
 
 fn good(words: String) -> Finding {
@@ -68,7 +72,24 @@ pub fn ping(application: &Application, files: &[PathBuf], wall_us: u64) -> Vec<F
         Ok(mut answer) => findings.extend(judge(&mut answer, application, wall_us)),
         Err(fault) => findings.push(bad(explain(&fault.to_string(), &application.endpoint))),
     }
+    if findings.iter().all(|finding| finding.good) {
+        findings.extend(application.state.as_ref().map(posts));
+    }
     findings
+}
+
+/// What became of the gateway's own posts: Moesif may tell the configuration and yet take no
+/// events.
+fn posts(state: &Value) -> Finding {
+    let count = |name: &str| state.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let (delivered, queued, dropped) = (count("delivered"), count("queued"), count("dropped"));
+    let told = format!("{delivered} events delivered, {queued} waiting, {dropped} dropped");
+    match state.get("last_error").and_then(Value::as_str) {
+        Some(fault) if count("failures") > 0 => {
+            bad(format!("the gateway's events do not get through: {fault} ({told})"))
+        }
+        _ => good(format!("the gateway has sent there: {told}")),
+    }
 }
 
 /// Resolves and connects, to tell names, firewalls and TLS apart.
@@ -210,26 +231,36 @@ pub(crate) fn seconds_of(date: &str) -> Option<u64> {
 /// The Admin API cannot be reached, or does not answer as one.
 pub fn applications(admin: &str) -> Result<Vec<Application>, String> {
     let agent = agent(&Trust::load(&[] as &[PathBuf]), STEP_MS, 1, STEP_MS);
-    let mut found = Vec::new();
+    let read = |path: &str| {
+        let fault = |fault: ureq::Error| format!("the Admin API at {admin}: {fault}");
+        let mut answer = agent.get(format!("{admin}{path}")).call().map_err(fault)?;
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+        body.ok()
+            .and_then(|body| serde_json::from_slice::<Value>(&body).ok())
+            .ok_or_else(|| format!("the Admin API at {admin} does not answer as one"))
+    };
+    let states = read("/plugins/moesif/status")?;
+    let states = states.get("data").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut found: Vec<Application> = Vec::new();
     let mut next = Some("/plugins?size=1000".to_owned());
     // A page leads to the next; far more pages than anybody has plugins.
     for _page in 0..1_000 {
         let Some(path) = next.take() else { break };
-        let fault = |fault: ureq::Error| format!("the Admin API at {admin}: {fault}");
-        let mut answer = agent.get(format!("{admin}{path}")).call().map_err(fault)?;
-        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
-        let page: Value = body
-            .ok()
-            .and_then(|body| serde_json::from_slice(&body).ok())
-            .ok_or_else(|| format!("the Admin API at {admin} does not answer as one"))?;
+        let page = read(&path)?;
         let rows = page.get("data").and_then(Value::as_array).into_iter().flatten();
         for row in rows.filter(|row| row.get("name").is_some_and(|name| name == "moesif")) {
             let text = |name: &str| row.pointer(&format!("/config/{name}"))?.as_str();
             let (Some(id), Some(endpoint)) = (text("application_id"), text("api_endpoint")) else {
                 continue;
             };
-            let application = Application { id: id.to_owned(), endpoint: endpoint.to_owned() };
-            if !found.contains(&application) {
+            let label = Target::moesif(id, endpoint).label();
+            let state = states.iter().find(|state| state.get("application") == Some(&json!(label)));
+            let application = Application {
+                id: id.to_owned(),
+                endpoint: endpoint.to_owned(),
+                state: state.cloned(),
+            };
+            if !found.iter().any(|known| known.id == id && known.endpoint == endpoint) {
                 found.push(application);
             }
         }
@@ -261,7 +292,7 @@ mod tests {
                 let _told = reader.get_mut().write_all(answer.as_bytes());
             }
         });
-        let application = Application { id: "id".to_owned(), endpoint };
+        let application = Application { id: "id".to_owned(), endpoint, state: None };
         let findings = ping(&application, &[], 784_111_777_000_000);
         let last = findings.last().unwrap();
         assert!(last.good == expected && last.words.contains(words), "{findings:?}");
@@ -298,7 +329,8 @@ mod tests {
             ("a", "http://name.invalid", "cannot be resolved"),
             ("a", &format!("http://{closed}"), "nobody listens"),
         ] {
-            let application = Application { id: id.to_owned(), endpoint: endpoint.to_owned() };
+            let application =
+                Application { id: id.to_owned(), endpoint: endpoint.to_owned(), state: None };
             let findings = ping(&application, &[], 0);
             let last = findings.last().unwrap();
             assert!(!last.good && last.words.contains(words), "{findings:?}");
@@ -307,5 +339,16 @@ mod tests {
         assert!(explained.contains("lua_ssl_trusted_certificate"), "{explained}");
         let explained = explain("io: unexpected end of file", "https://a");
         assert!(explained.contains("begin with http://"), "{explained}");
+    }
+
+    #[test]
+    fn the_gateways_own_posts_are_told() {
+        let state = json!({"delivered": 0, "queued": 5, "failures": 1, "last_error": "a 401"});
+        let told = posts(&state).words;
+        assert!(told.contains("a 401 (0 events delivered, 5 waiting, 0 dropped)"), "{told}");
+        let over = json!({"delivered": 7, "failures": 0, "last_error": "of before"});
+        let [over, never] = [over, json!({})].map(|state| posts(&state));
+        assert!(!posts(&state).good && over.good && never.good);
+        assert!(over.words.contains("sent there: 7 events") && !over.words.contains("of before"));
     }
 }

@@ -35,6 +35,11 @@ impl Recents {
         self.lock().remove(&lane);
     }
 
+    /// Forgets those of which nothing may be kept any longer.
+    pub(crate) fn keep_only(&self, may_keep: impl Fn(u64) -> bool) {
+        self.lock().retain(|lane, _| may_keep(*lane));
+    }
+
     /// The last events of an application, oldest first, as JSON texts.
     pub fn of(&self, lane: u64) -> Vec<Vec<u8>> {
         self.lock().get(&lane).map(|kept| kept.iter().cloned().collect()).unwrap_or_default()

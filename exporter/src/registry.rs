@@ -125,6 +125,13 @@ impl Registry {
         }
     }
 
+    /// Whether a row in force sends to this destination with `debug` on.
+    pub fn debugs(&self, lane: u64) -> bool {
+        let inner = self.lock();
+        let mut settings = inner.current.values().filter_map(|row| inner.known.get(row));
+        settings.any(|settings| settings.debug && settings.target().lane() == lane)
+    }
+
     /// Everything that is known now.
     pub fn known(&self) -> Arc<Known> {
         Arc::clone(&self.lock().known)

@@ -238,18 +238,22 @@ fn the_bytes_that_wait_are_bounded_and_each_application_adds_up() {
     assert!(state.dropped.count(Loss::BytesFull) > 100, "{state:?}");
     assert!(state.queued > 50 && state.bytes < 110_000, "{state:?}");
     assert!(state.oldest_age_ms.is_some() && state.last_success_age_ms.is_none(), "{state:?}");
-    assert!(exporter.recents().of(state.lane).is_empty(), "nothing was sent");
+    assert!(exporter.recent(state.lane).is_empty(), "nothing was sent");
     collector.answer_with(201);
     let kept = state.queued;
     collector.wait_for(kept as usize, 20);
     let state = settled(&exporter, |state| state.queued == 0);
     assert_eq!((state.delivered, state.failures, state.bytes), (kept, 0, 0));
     assert!(state.budget_overruns > 0, "it was pressed: {state:?}");
-    let recent = exporter.recents().of(state.lane);
+    let recent = exporter.recent(state.lane);
     assert_eq!(recent.len(), 20);
     let last: Value = serde_json::from_slice(&recent[19]).unwrap();
     let accepted = collector.accepted();
     assert!(accepted.contains_key(last["transaction_id"].as_str().unwrap()));
+    // The row goes elsewhere, or is gone: nobody has asked for these events to be shown any longer.
+    let elsewhere = json!({"api_endpoint": "http://127.0.0.1:9", "debug": true});
+    configure(&exporter, 1, &elsewhere);
+    assert!(exporter.recent(state.lane).is_empty());
 }
 
 /// The state of the only application, once it is as wanted; it adds up at every reading.

@@ -130,6 +130,11 @@ impl Collector {
         format!("http://{}", self.addr)
     }
 
+    /// Milliseconds since it began: the clock of [`Books::starts_ms`].
+    pub fn elapsed_ms(&self) -> f64 {
+        self.begun.elapsed().as_secs_f64() * 1e3
+    }
+
     /// Answers 503 to batches from now on, or no longer.
     pub fn refuse(&self, refusing: bool) {
         self.behave(if refusing { Manner::Refuses(503) } else { Manner::Takes });

@@ -22,7 +22,7 @@ pub fn run(
     let found = match id {
         Some(id) => {
             let endpoint = endpoint.unwrap_or(ENDPOINT).to_owned();
-            vec![Application { id: id.to_owned(), endpoint }]
+            vec![Application { id: id.to_owned(), endpoint, state: None }]
         }
         None => configured(settings)?,
     };

@@ -15,7 +15,9 @@ use crate::{
     admin::Admin,
     clients::{Load, Pace, Plan},
     collector::{Books, Collector, Depth},
-    scene, upstream,
+    scene,
+    servers::Server,
+    upstream,
 };
 
 const BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -111,6 +113,13 @@ fn ask(number: u64, dice: &mut Dice, out: &mut Vec<u8>) {
 fn dropped_by(admin: &mut Admin) -> Result<u64, Fault> {
     let events = &scene::status(admin)?["tollgate"]["events"];
     Ok(events["dropped"].as_u64().ok_or("the status tells no drops")?)
+}
+
+/// Waits until the gateway has nothing queued and the collector has had nothing new for a while.
+pub(super) fn wait_until_delivered(server: &Server, collector: &Collector) -> Result<(), Fault> {
+    wait_until_sent(&mut server.admin()?)?;
+    wait_until_quiet(collector);
+    Ok(())
 }
 
 /// Waits until nothing is queued: a batch that was cut waits longer for its next try than the

@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 
 use super::{
     Findings, Options, Stage,
-    crash::{Heard, judge, plan, wait_until_quiet},
+    crash::{Heard, judge, plan, wait_until_delivered},
     disk::Disk,
 };
 use crate::{
     Fault,
     admin::Admin,
     clients::{Load, Pace},
-    collector::{Depth, Manner},
+    collector::{Collector, Depth, Manner},
     scene,
     servers::Ending,
 };
@@ -35,6 +35,9 @@ const MEMORY_KIB_MAX: u64 = 256 * 1024;
 /// hold beside them: the newest one, and heads.
 const EVENTS_BYTES_MAX: u64 = 256 << 20;
 const SEGMENTS_BYTES_MORE: u64 = 16 << 20;
+/// The same where the bound itself is tried, and for how many seconds, several times what it takes.
+const FEW_BYTES_MAX: u64 = 2 << 20;
+const FILLING_SECONDS: u64 = 5;
 /// Bytes of the small disk.
 const DISK: &str = "32m";
 /// SIGKILLs of one run.
@@ -42,6 +45,10 @@ const KILLS: u64 = 5;
 /// A cycle of sending, and in how much of it all posts must start where the time for it is 10 ms.
 const CYCLE_MS: f64 = 1_500.0;
 const STARTS_WITHIN_MS: f64 = 10.0;
+/// How often a twin wakes meanwhile, from when on it was late, and how near to a post that matters.
+const TWIN_EVERY: Duration = Duration::from_millis(5);
+const HICCUP_MS: f64 = 5.0;
+const HICCUP_NEAR_MS: f64 = 25.0;
 /// Stands before the clock of the gateway; an hour is taken off while a file is there.
 const CLOCK_SHIM: &str = r#"
 #define _GNU_SOURCE
@@ -81,7 +88,9 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
     findings.note("the clock is set back by an hour");
     clock_back(options, driver, findings)?;
     findings.note("the disk is full for a while");
-    full_disk(options, driver, findings)
+    full_disk(options, driver, findings)?;
+    findings.note("more events wait than may");
+    bytes_full(options, driver, findings)
 }
 
 fn open(options: &Options, driver: &str) -> Result<Stage, Fault> {
@@ -134,7 +143,7 @@ fn trouble(
         held.iter().all(|bytes| *bytes <= most),
         &format!("{held:?} bytes of events and of segments waited, at most {most} each"),
     );
-    wait_until_quiet(&stage.collector);
+    wait_until_delivered(&stage.server, &stage.collector)?;
     let status = scene::status(&mut stage.admin)?;
     findings.note(&format!("GET /status: {}", status["tollgate"]["events"]));
     judge(&heard.borrow(), &stage.collector, findings);
@@ -173,7 +182,7 @@ fn kills(options: &Options, driver: &str, findings: &mut Findings) -> Result<(),
     load.run_for(Duration::from_secs(1))?;
     stage.collector.behave(Manner::Takes);
     load.drain(Duration::from_secs(5))?;
-    wait_until_quiet(&stage.collector);
+    wait_until_delivered(&stage.server, &stage.collector)?;
     judge(&heard.borrow(), &stage.collector, findings);
     Ok(())
 }
@@ -231,7 +240,7 @@ fn with_clock(
     fs::remove_file(&back)?;
     load.run_for(Duration::from_secs(1))?;
     load.drain(Duration::from_secs(5))?;
-    wait_until_quiet(&stage.collector);
+    wait_until_delivered(&stage.server, &stage.collector)?;
     let behind = stage.collector.books().behind;
     findings.judge(behind > 0, &format!("{behind} events stand an hour back: the clock was set"));
     judge(&heard.borrow(), &stage.collector, findings);
@@ -239,7 +248,8 @@ fn with_clock(
 }
 
 /// With `max_callback_time_spent` 10 and answers after 100 ms, posts start in a small part of each
-/// cycle only. The one row that needs a machine with nothing else to do.
+/// cycle only. Cycles in which the machine kept a thread of our own waiting, too, are left out: the
+/// one row that needs a machine with little else to do.
 pub(super) fn cycles(
     options: &Options,
     driver: &str,
@@ -253,37 +263,49 @@ pub(super) fn cycles(
     let mut load = Load::new(&mut stage.engine, plan);
     load.set_pace(Pace::Rate(RATE / 3.0));
     let seconds = (30 / options.shorten.max(1)).max(9);
-    let twin = thread::spawn(move || wakes_late_ms(seconds));
+    let beside = stage.collector.clone();
+    let twin = thread::spawn(move || hiccups_ms(&beside, seconds));
     load.run_for(Duration::from_secs(seconds))?;
-    let starts = stage.collector.books().starts_ms.clone();
+    let all = stage.collector.books().starts_ms.clone();
+    let hiccups = twin.join().map_err(|_| "the twin failed")?;
+    let calm = |at: f64| !hiccups.iter().any(|hiccup| (hiccup - at).abs() < HICCUP_NEAR_MS);
+    let starts: Vec<f64> = all.iter().copied().filter(|at| calm(*at)).collect();
     let within = within_cycle(&starts, STARTS_WITHIN_MS);
     findings.judge(
-        starts.len() >= 5 && within == starts.len(),
+        starts.len() >= 5 && starts.len() * 2 >= all.len() && within == starts.len(),
         &format!("{within} of {} posts start within 10 ms of each cycle", starts.len()),
     );
-    let wider = within_cycle(&starts, 2.0 * STARTS_WITHIN_MS);
-    findings.note(&format!("{wider} within 20 ms; all posts together: {:.1} ms", spread(&starts)));
-    findings.note(&format!("behind the first of its cycle, ms: {:.1?}", behind_first_ms(&starts)));
-    let late_ms = twin.join().map_err(|_| "the twin failed")?;
-    findings.note(&format!("a thread that only wakes each cycle was late by, ms: {late_ms:.1?}"));
+    findings.note(&format!(
+        "of all {} posts {} within 10 ms, {} within 20; together: {:.1} ms; {} hiccups",
+        all.len(),
+        within_cycle(&all, STARTS_WITHIN_MS),
+        within_cycle(&all, 2.0 * STARTS_WITHIN_MS),
+        spread(&all),
+        hiccups.len()
+    ));
+    findings.note(&format!("behind the first of its cycle, ms: {:.1?}", behind_first_ms(&all)));
     stage.collector.behave(Manner::Takes);
     load.drain(Duration::from_secs(5))?;
-    wait_until_quiet(&stage.collector);
+    wait_until_delivered(&stage.server, &stage.collector)?;
+    let status = stage.admin.must("GET", "/plugins/moesif/status", &Value::Null)?;
+    let overruns = &status["data"][0]["budget_overruns"];
+    findings.judge(*overruns == 0, &format!("{overruns} posts started outside, says the gateway"));
     judge(&heard.borrow(), &stage.collector, findings);
     Ok(())
 }
 
-/// How late a thread of our own is that only wakes once a cycle, in milliseconds, the worst first:
-/// what the machine does to anybody.
-fn wakes_late_ms(seconds: u64) -> Vec<f64> {
-    let (begun, cycle) = (Instant::now(), Duration::from_millis(CYCLE_MS as u64));
-    let late_ms = |due: Duration| {
+/// When a thread of our own that only wakes every few milliseconds was late, on the collector's
+/// clock: what the machine does to anybody.
+fn hiccups_ms(collector: &Collector, seconds: u64) -> Vec<f64> {
+    let (begun, mut found) = (Instant::now(), Vec::new());
+    for number in 1..=(seconds * 1_000 / TWIN_EVERY.as_millis() as u64) as u32 {
+        let due = TWIN_EVERY * number;
         thread::sleep(due.saturating_sub(begun.elapsed()));
-        begun.elapsed().saturating_sub(due).as_secs_f64() * 1e3
-    };
-    let cycles = seconds * 1_000 / CYCLE_MS as u64;
-    let mut found: Vec<f64> = (1..=cycles as u32).map(|number| late_ms(cycle * number)).collect();
-    found.sort_by(|one, other| other.total_cmp(one));
+        let late_ms = begun.elapsed().saturating_sub(due).as_secs_f64() * 1e3;
+        if late_ms > HICCUP_MS {
+            found.push(collector.elapsed_ms());
+        }
+    }
     found
 }
 
@@ -345,8 +367,52 @@ fn signal(
     }
     collector.behave(Manner::Takes);
     load.drain(Duration::from_secs(5))?;
-    wait_until_quiet(&stage.collector);
+    wait_until_delivered(&stage.server, &stage.collector)?;
     judge(&heard.borrow(), &stage.collector, findings);
+    Ok(())
+}
+
+/// Lets more events wait than `TOLLGATE_EVENTS_BYTES_MAX` allows: the newest are dropped, each of
+/// them is counted, and what was taken before is delivered.
+fn bytes_full(options: &Options, driver: &str, findings: &mut Findings) -> Result<(), Fault> {
+    let bytes_max = FEW_BYTES_MAX.to_string();
+    let settings = [("TOLLGATE_EVENTS_BYTES_MAX", bytes_max.as_str())];
+    let mut stage = open_with(options, driver, &settings, &json!({}))?;
+    let heard = Heard::default();
+    let plan = plan(&stage, CONNECTIONS, options.seed, &heard);
+    stage.collector.behave(Manner::Refuses(503));
+    let mut load = Load::new(&mut stage.engine, plan);
+    load.set_pace(Pace::Rate(RATE));
+    load.run_for(Duration::from_secs(FILLING_SECONDS))?;
+    load.drain(Duration::from_secs(5))?;
+    findings.judge(load.score().failures() == 0, "no request failed meanwhile");
+    // The exporter looks every 10 ms, and tells five times a second.
+    thread::sleep(Duration::from_secs(1));
+    let [bytes, _segments] = held_bytes(&mut stage.admin)?;
+    // One look's worth of events may come over it.
+    let most = FEW_BYTES_MAX + (1 << 20);
+    findings.judge(bytes <= most, &format!("{bytes} bytes of events waited, at most {most}"));
+    stage.collector.behave(Manner::Takes);
+    wait_until_delivered(&stage.server, &stage.collector)?;
+    let events = scene::status(&mut stage.admin)?["tollgate"]["events"].clone();
+    findings.note(&format!("GET /status: {events}"));
+    let (heard, books) = (&*heard.borrow(), &*stage.collector.books());
+    let reported = heard.values().filter(|id| books.ids.contains_key(*id)).count() as u64;
+    let dropped = events["dropped_because"]["bytes_full"].as_u64().unwrap_or(0);
+    findings.judge(
+        dropped > 0 && dropped == events["dropped"] && reported + dropped == heard.len() as u64,
+        &format!("{} answers are {reported} reported and {dropped} dropped", heard.len()),
+    );
+    let numbers = |was: bool| {
+        let told = heard.iter().filter(move |(_, id)| books.ids.contains_key(*id) == was);
+        told.map(|(number, _)| *number)
+    };
+    let first_dropped = numbers(false).min().unwrap_or(0);
+    let newer = numbers(true).filter(|number| *number > first_dropped).count();
+    findings.judge(
+        newer <= CONNECTIONS * 2,
+        &format!("{newer} are newer than the first that was dropped: the newest are dropped"),
+    );
     Ok(())
 }
 
@@ -373,11 +439,12 @@ fn full_disk(options: &Options, driver: &str, findings: &mut Findings) -> Result
     load.run_for(Duration::from_secs(1))?;
     load.drain(Duration::from_secs(5))?;
     findings.judge(load.score().failures() == 0, "no request failed while the disk was full");
-    wait_until_quiet(&stage.collector);
+    wait_until_delivered(&stage.server, &stage.collector)?;
     judge(&heard.borrow(), &stage.collector, findings);
     drop(stage);
     Ok(())
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

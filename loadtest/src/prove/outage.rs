@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Findings, Options, Stage,
-    crash::{Heard, judge, plan, wait_until_quiet},
+    crash::{Heard, judge, plan, wait_until_delivered},
 };
 use crate::{
     Fault,
@@ -34,7 +34,7 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
     let stopped = stage.server.stop();
     findings.judge(stopped, "SIGTERM ended the gateway by itself");
     stage.server.restart()?;
-    wait_until_quiet(&stage.collector);
+    wait_until_delivered(&stage.server, &stage.collector)?;
     let refused = stage.collector.books().refused;
     findings.judge(refused > 0, &format!("{refused} batches were refused with 503"));
     judge(&heard.borrow(), &stage.collector, findings);

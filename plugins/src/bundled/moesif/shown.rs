@@ -45,7 +45,7 @@ fn recent(exporter: &Exporter) -> Vec<u8> {
     let mut body = b"{\"data\":[".to_vec();
     let mut first = true;
     for state in exporter.applications() {
-        let events = exporter.recents().of(state.lane);
+        let events = exporter.recent(state.lane);
         if events.is_empty() {
             continue;
         }
