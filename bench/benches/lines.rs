@@ -62,6 +62,7 @@ fn headers(criterion: &mut Criterion) {
         let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
         let arrived = Arrived {
             fields: &fields,
+            target_host: None,
             version: Version::H11,
             client: Client { peer: ip, ip, port: 1, trusted: false },
             tls: false,

@@ -18,6 +18,7 @@ use store::conf::Settings;
 use crate::{migrate, moving, prefix};
 
 mod config;
+mod life;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -34,18 +35,42 @@ The available commands are:
  stop      Stop a running gateway: [-p,--prefix FOLDER]
  quit      Stop it after open requests: [-p FOLDER] [-t,--timeout SECONDS] [-w,--wait SECONDS]
  reload    Reload certificates and the declarative file, reopen logs: [-p,--prefix FOLDER]
+ restart   Stop it if it runs, and start: as start
+ prepare   Make the folders of a prefix: [-c,--conf FILE] [-p,--prefix FOLDER]
+ drain     Let GET /status/ready say that it is draining: [-c FILE] [-p FOLDER]
  health    Tell whether it runs: [-p,--prefix FOLDER]
  check     Check a configuration file: [FILE]
  migrations  The database: bootstrap, up, finish, list, status, reset [-y,--yes], check;
            [-f,--force] [-q,--quiet] [--lock-timeout SECONDS]
  moesif    Find out whether Moesif can be reached: ping [--application-id ID] [--endpoint URL]
  config    Declarative configuration: init [FILE], parse FILE, db_import FILE, db_export [FILE]
+ vault     Print a secret: get REFERENCE, such as env/name
  migrate-from-kong --check  Tell what of a Kong's settings and database would be the same here
  version   Print the version: [-a,--all]
 
 Settings come from FILE (by default /etc/kong/kong.conf or /etc/kong.conf), then from
 environment variables: log_level is KONG_LOG_LEVEL.
 ";
+
+/// Commands beside those that [`command`] answers itself.
+const OTHERS: &[&str] = &[
+    "health", "stop", "quit", "reload", "moesif", "config", "prepare", "drain", "roar", "hybrid",
+    "vault",
+];
+
+/// Words behind those that need one.
+const SUB_COMMANDS: &[(&str, &[&str])] = &[
+    ("config", &["init", "parse", "db_import", "db_export"]),
+    ("migrations", &["bootstrap", "up", "finish", "list", "status", "reset", "check"]),
+    ("moesif", &["ping"]),
+    ("vault", &["get"]),
+];
+
+const ROAR: &str = r#"   .-"""-.
+  /  o o  \
+  |   ^   |   Kong, Monolith destroyer.
+   \ 'w' /
+    '---'"#;
 
 /// What was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,17 +117,21 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Exit
         Ok(command) => command,
         Err(fault) => return Err(fail(&fault)),
     };
+    if let Some(why) = astray(&command) {
+        return Err(usage(&why));
+    }
     match command.name.as_str() {
-        "start" | "docker-start" => return Ok(command),
-        "" => {
-            say(HELP);
-            return Err(ExitCode::FAILURE);
-        }
+        "docker-start" => return Ok(command),
+        "start" | "restart" => return begin(command, as_kong),
+        "" => return Err(usage("")),
         "help" => say(HELP),
         "version" => version(command.all, as_kong),
         "check" => return Err(check(command.conf.as_deref())),
         "migrations" => return Err(migrate::answer(&command)),
         "migrate-from-kong" => return Err(moving::answer(&command)),
+        name if !OTHERS.contains(&name) => {
+            return Err(usage(&format!("No such command: {name}\n\n")));
+        }
         name => match answer(name, &command) {
             Ok(words) if words.is_empty() => {}
             Ok(words) => say(&format!("{words}\n")),
@@ -110,6 +139,36 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> Result<Command, Exit
         },
     }
     Err(ExitCode::SUCCESS)
+}
+
+/// A start, or a stop and a start. Called as `kong` the program starts behind the terminal, as Kong
+/// does unless `nginx_daemon` is off; else it stays, and the caller goes on.
+fn begin(command: Command, as_kong: bool) -> Result<Command, ExitCode> {
+    if command.name == "restart" {
+        life::stop(&command).map_err(|fault| fail(&fault))?;
+    }
+    if as_kong && life::start_behind(&command).map_err(|fault| fail(&fault))? {
+        say("Kong started\n");
+        return Err(ExitCode::SUCCESS);
+    }
+    Ok(command)
+}
+
+/// What a command without the word that it needs is told before the usage; a wrong word, too.
+fn astray(command: &Command) -> Option<String> {
+    let (_, known) = SUB_COMMANDS.iter().find(|(name, _)| *name == command.name)?;
+    match command.rest.first().map(|word| word.replace('-', "_")) {
+        None => Some(String::new()),
+        Some(word) if known.contains(&word.as_str()) => None,
+        Some(word) => Some(format!("No such command for {}: {word}\n\n", command.name)),
+    }
+}
+
+/// Says what can be said, after the words why.
+fn usage(why: &str) -> ExitCode {
+    // There is nobody left to tell when standard error is closed.
+    let _written = write!(std::io::stderr().lock(), "{why}{HELP}");
+    ExitCode::FAILURE
 }
 
 fn parse(parser: &mut lexopt::Parser) -> Result<Command, String> {
@@ -240,15 +299,25 @@ fn answer(name: &str, command: &Command) -> Result<String, String> {
             let path = settings.prefix();
             let pid = prefix::running(path).and_then(Pid::from_raw);
             let place = if name == "health" { "at" } else { "in" };
+            if !path.exists() {
+                return Err(format!("no such prefix: {}", path.display()));
+            }
             let absent = || format!("Kong is not running {place} {}", path.display());
             control(name, command, path, pid.ok_or_else(absent)?)
         }
         "moesif" => moesif(command),
         "config" => config::answer(command),
-        "restart" | "prepare" | "hybrid" | "vault" | "drain" | "roar" => {
-            Err(format!("the command {name} is not built yet"))
+        "prepare" => life::prepare(command),
+        "drain" => life::drain(command),
+        "roar" => Ok(ROAR.to_owned()),
+        "vault" => {
+            let missing =
+                "the 'get' command needs a <reference> argument \nkong vault get <reference>";
+            let (settings, _) = settings(command)?;
+            let reference = command.rest.get(1).ok_or(missing)?;
+            settings.secret(reference, |name| std::env::var(name).ok())
         }
-        other => Err(format!("No such command: {other}")),
+        _ => Err(format!("the command {name} is not built yet")),
     }
 }
 
@@ -288,9 +357,6 @@ fn control(name: &str, command: &Command, path: &Path, pid: Pid) -> Result<Strin
 }
 
 fn moesif(command: &Command) -> Result<String, String> {
-    if command.rest.first().is_none_or(|word| word != "ping") {
-        return Err("moesif needs ping".to_owned());
-    }
     let (settings, _) = settings(command)?;
     let (id, endpoint) = (command.application_id.as_deref(), command.endpoint.as_deref());
     let (words, good) = crate::ping::run(&settings, id, endpoint)?;

@@ -264,6 +264,7 @@ impl Words {
         }
         let arrived = Arrived {
             fields: &fields,
+            target_host: None,
             version: if grpc { Version::H2 } else { Version::H11 },
             client: trust::Client { peer: ip, ip, port, trusted: false },
             tls: self.is_tls(),

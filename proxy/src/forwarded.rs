@@ -50,6 +50,8 @@ pub struct Forwarded<'a> {
 pub struct Arrived<'a> {
     /// The client's header lines, as the plugins left them.
     pub fields: &'a Fields,
+    /// The host in a target in absolute form: it goes before the Host line, as in nginx's `$host`.
+    pub target_host: Option<&'a [u8]>,
     /// The version the client spoke.
     pub version: Version,
     /// Who asks.
@@ -108,7 +110,8 @@ impl<'a> Forwarded<'a> {
             false => None,
         };
         let proto = if arrived.tls { &b"https"[..] } else { b"http" };
-        let own_host = || host_only(arrived.fields.get_known(Known::Host).unwrap_or_default());
+        let host = arrived.target_host.or_else(|| arrived.fields.get_known(Known::Host));
+        let own_host = || host_only(host.unwrap_or_default());
         Self {
             proto: said("x-forwarded-proto").unwrap_or(proto),
             host: said("x-forwarded-host").unwrap_or_else(own_host),

@@ -76,6 +76,7 @@ fn arrived(exchange: &Exchange) -> Arrived<'_> {
     let client = &exchange.client;
     Arrived {
         fields: &exchange.request.fields,
+        target_host: exchange.request.target_host(),
         version: exchange.request.version,
         client: trust::Client {
             peer: client.peer.ip(),

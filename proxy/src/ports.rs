@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use store::admin::{Call, Reply};
-use store::conf::{Listen, Settings};
+use store::conf::{Database, Listen, Settings};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -170,6 +170,8 @@ struct Shared {
     body_bytes_max: usize,
     /// Whether answers carry `X-Kong-Admin-Latency`.
     latency: bool,
+    /// Whether there is no database: the status port then shows upstreams, too.
+    declarative: bool,
     /// The value of `Server`; none leaves it out.
     server: Option<&'static str>,
     connections: Arc<Semaphore>,
@@ -208,6 +210,7 @@ impl Serving {
             submit,
             body_bytes_max: body.and_then(|n| n.try_into().ok()).unwrap_or(most).min(most),
             latency: headers.contains(&"X-Kong-Admin-Latency"),
+            declarative: settings.database() == Database::Off,
             server: headers.contains(&"Server").then_some(http::SERVER),
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             bodies: Semaphore::new(BODIES_UNITS_MAX),
@@ -467,7 +470,11 @@ mod tests {
             ("GET /status", "200"),
             ("GET /status/ready", "200"),
             ("POST /status", "405"),
+            ("POST /status/ready", "200"),
+            ("DELETE /status/ready", "405"),
             ("GET /services", "404"),
+            ("GET /upstreams/u/health", "404"),
+            ("GET /robots.txt", "200"),
         ] {
             let request = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
             let answer = ask(status, request.as_bytes());

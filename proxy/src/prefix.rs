@@ -33,20 +33,32 @@ pub fn is_writable(path: &Path) -> bool {
     })
 }
 
+/// Makes the folders of a prefix.
+///
+/// # Errors
+/// One sentence: it cannot be written.
+pub fn prepare(path: &Path) -> Result<(), String> {
+    let refused = |fault: io::Error| refused(path, &fault);
+    fs::create_dir_all(path).map_err(refused)?;
+    access(path, Access::WRITE_OK | Access::EXEC_OK).map_err(|fault| refused(fault.into()))?;
+    for folder in FOLDERS {
+        fs::create_dir_all(path.join(folder)).map_err(refused)?;
+    }
+    Ok(())
+}
+
+fn refused(path: &Path, fault: &io::Error) -> String {
+    format!("the prefix {} cannot be written: {}", path.display(), words(fault))
+}
+
 impl Prefix {
     /// Makes the folders and takes the lock.
     ///
     /// # Errors
     /// One sentence: it cannot be written, or another process runs there.
     pub fn take(path: &Path) -> Result<Self, String> {
-        let refused = |fault: io::Error| {
-            format!("the prefix {} cannot be written: {}", path.display(), words(&fault))
-        };
-        fs::create_dir_all(path).map_err(refused)?;
-        access(path, Access::WRITE_OK | Access::EXEC_OK).map_err(|fault| refused(fault.into()))?;
-        for folder in FOLDERS {
-            fs::create_dir_all(path.join(folder)).map_err(refused)?;
-        }
+        prepare(path)?;
+        let refused = |fault: io::Error| refused(path, &fault);
         let mut pid_file = OpenOptions::new()
             .create(true)
             .read(true)

@@ -39,8 +39,15 @@ fn version_and_help() {
     check(&["version", "-a"], &[], 0, &format!("Kong: 3.9.1\ntollgate: {own}\n"), "");
     let help = tollgate(&["--help"], &[]);
     assert!(help.status.success() && help.stdout.starts_with(b"Usage: tollgate COMMAND"));
-    assert_eq!(tollgate(&[], &[]).status.code(), Some(1));
-    check(&["frobnicate"], &[], 1, "", &fault("No such command: frobnicate"));
+    let usage = String::from_utf8(help.stdout).unwrap();
+    check(&[], &[], 1, "", &usage);
+    check(&["frobnicate"], &[], 1, "", &format!("No such command: frobnicate\n\n{usage}"));
+    check(&["vault", "get", "env/my-word"], &[("MY_WORD", "secret")], 0, "secret\n", "");
+    let missing = "the 'get' command needs a <reference> argument \nkong vault get <reference>";
+    check(&["vault", "get"], &[], 1, "", &fault(missing));
+    let roar = tollgate(&["roar"], &[]);
+    assert!(roar.status.success() && roar.stdout.ends_with(b"\n"));
+    assert!(String::from_utf8(roar.stdout).unwrap().contains("Kong, Monolith destroyer."));
     check(&["start", "--nope"], &[], 1, "", &fault("invalid option '--nope'"));
 }
 
@@ -100,7 +107,10 @@ fn declarative_files_are_made_checked_imported_and_exported() {
     check(&["config", "parse", &file], &env, 1, "", &fault(words));
     let words = "expected a declarative configuration file; see `kong config --help`";
     check(&["config", "parse"], &env, 1, "", &fault(words));
-    check(&["config", "nope"], &env, 1, "", &fault("unknown command 'nope'"));
+    let usage = String::from_utf8(tollgate(&["--help"], &[]).stdout).unwrap();
+    check(&["config"], &env, 1, "", &usage);
+    let words = format!("No such command for config: nope\n\n{usage}");
+    check(&["config", "nope"], &env, 1, "", &words);
 
     let text = "_format_version: '3.0'\nservices:\n- {name: s, host: h, routes: [{paths: [/p]}]}\n";
     fs::write(&file, text).unwrap();
@@ -154,6 +164,12 @@ fn an_unwritable_prefix_is_one_sentence() {
 fn commands_about_a_gateway_that_does_not_run() {
     let folder = tempfile::tempdir().unwrap();
     let prefix = in_folder(folder.path(), "prefix");
+    let none = fault(&format!("no such prefix: {prefix}"));
+    for command in ["health", "stop", "quit", "reload"] {
+        check(&[command, "-p", &prefix], &[], 1, "", &none);
+    }
+    check(&["prepare", "-p", &prefix], &[], 0, "", "");
+    assert!(Path::new(&prefix).join("logs").is_dir());
     let words = |place| fault(&format!("Kong is not running {place} {prefix}"));
     check(&["health", "-p", &prefix], &[], 1, "", &words("at"));
     for command in ["stop", "quit", "reload"] {
@@ -235,6 +251,46 @@ fn a_gateway_lives_from_start_to_stop_and_keeps_what_it_was_told() {
     assert!(gateway.ask("GET /consumers/kept").starts_with("HTTP/1.1 200"));
     check(&["quit", "-p", &prefix], &[], 0, "Kong stopped (gracefully)\n", "");
     assert_eq!(gateway.status(), Some(0));
+}
+
+/// As Kong's: the terminal gets its prompt back, unless `nginx_daemon` is off.
+#[test]
+fn called_as_kong_it_starts_behind_restarts_drains_and_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let (prefix, link) = (in_folder(folder.path(), "prefix"), folder.path().join("kong"));
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_tollgate"), &link).unwrap();
+    // Below the range of outgoing connections, where nobody else's port can be.
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = (20_000 + (std::process::id() % 5_000) as u16..32_000).find(free).unwrap();
+    let status = format!("127.0.0.1:{port}");
+    let rings = in_folder(folder.path(), "rings");
+    fs::create_dir_all(&rings).unwrap();
+    let kong = |words: &[&str]| {
+        let mut command = Command::new(&link);
+        command.args(words).args(["-p", &prefix]).env_clear().env("TOLLGATE_RING_DIR", &rings);
+        command.env("KONG_PROXY_LISTEN", "127.0.0.1:0").env("KONG_ADMIN_LISTEN", "off");
+        command.env("KONG_STATUS_LISTEN", &status);
+        let found = command.output().unwrap();
+        let told = if found.status.success() { found.stdout } else { found.stderr };
+        String::from_utf8(told).unwrap()
+    };
+    let ready = || {
+        let mut stream = TcpStream::connect(&status).unwrap();
+        stream.write_all(b"GET /status/ready HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(kong(&["start"]), "Kong started\n");
+    assert_eq!(ready(), "200");
+    assert_eq!(kong(&["start"]), fault(&format!("Kong is already running in {prefix}")));
+    assert_eq!(kong(&["drain"]), "Kong's status successfully changed to 'draining'\n");
+    assert_eq!(ready(), "503");
+    assert_eq!(kong(&["restart"]), "Kong started\n");
+    assert_eq!(ready(), "200");
+    assert_eq!(kong(&["quit"]), "Kong stopped (gracefully)\n");
+    let url = format!("http://{status}/status/ready");
+    assert!(kong(&["drain"]).starts_with(&format!("Failed to send request to {url}: ")));
 }
 
 #[test]

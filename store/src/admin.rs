@@ -62,6 +62,8 @@ pub const ADMIN_ARGUMENT_DEPTH_MAX: usize = 32;
 pub struct Admin {
     node: Node,
     places: Places,
+    /// Told by `POST /status/ready`; nothing takes it back but a start.
+    draining: bool,
 }
 
 impl Admin {
@@ -70,7 +72,7 @@ impl Admin {
     pub fn new(catalogue: &Catalogue, node: Node) -> Self {
         let mut places = Places::new(catalogue);
         places.add_own(&node.endpoints);
-        Self { node, places }
+        Self { node, places, draining: false }
     }
 
     /// As the actor wants it.
@@ -103,15 +105,15 @@ impl Admin {
             // A row may have the name that the endpoint took.
             hit = self.places.find_row(&segments).unwrap_or(hit);
         }
+        if matches!(hit.place, Place::Fixed(Fixed::Disabled)) {
+            return Err(Reply::not_found());
+        }
         let method = match named {
             Some(Method::Options) => return Ok(reply::options(call, hit.methods)),
             Some(Method::Head) => Method::Get,
             Some(method) => method,
             None => return Err(Reply::method_not_allowed()),
         };
-        if matches!(hit.place, Place::Fixed(Fixed::Disabled)) {
-            return Err(Reply::not_found());
-        }
         if !hit.methods.contains(&method) {
             return Err(Reply::method_not_allowed());
         }
@@ -119,7 +121,8 @@ impl Admin {
         let reads = method.has_body() && !is_config;
         let sent = if reads { body::read(call)? } else { Sent::default() };
         if let Place::Fixed(fixed) = hit.place {
-            return Fixture { node: &mut self.node, places: &self.places, store, call, method }
+            let (node, draining) = (&mut self.node, &mut self.draining);
+            return Fixture { node, draining, places: &self.places, store, call, method }
                 .answer(fixed, &hit, sent);
         }
         if let Place::Own(place) = hit.place {
@@ -141,6 +144,7 @@ impl Admin {
 /// One call that is not about rows.
 struct Fixture<'a, 'b> {
     node: &'a mut Node,
+    draining: &'a mut bool,
     places: &'a Places,
     store: &'a mut Working<'b>,
     call: &'a Call,
@@ -163,7 +167,8 @@ impl Fixture<'_, '_> {
                 Ok(Reply::json(200, &document))
             }
             Fixed::Status => node::status(self.node, self.store, &self.call.query),
-            Fixed::Ready => Ok(node::ready(self.node, self.store)),
+            Fixed::Ready if self.method == Method::Post => Ok(node::drain(self.draining, &sent)),
+            Fixed::Ready => Ok(node::ready(self.node, self.store, *self.draining)),
             Fixed::StatusDns => {
                 Err(Reply::message(501, "not implemented with the legacy DNS client"))
             }

@@ -411,6 +411,27 @@ fn some_of(names: &[&str]) -> String {
     }
 }
 
+impl Settings {
+    /// The secret behind a reference, whole or short (`env/name`). `variable` looks up the
+    /// environment.
+    ///
+    /// # Errors
+    /// Kong's words for why it cannot be had.
+    pub fn secret(
+        &self,
+        reference: &str,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<String, String> {
+        let whole = match reference::is(reference) {
+            true => reference.to_owned(),
+            false => format!("{{vault://{reference}}}"),
+        };
+        let open = self.list("vaults").iter().any(|name| matches!(&**name, "bundled" | "env"));
+        let prefix = self.text("vault_env_prefix").unwrap_or_default();
+        reference::resolve(&whole, prefix, |name| variable(name).filter(|_| open))
+    }
+}
+
 /// Puts secrets in the place of references; gives back which were where.
 fn dereference(
     raw: &mut BTreeMap<String, String>,

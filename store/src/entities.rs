@@ -27,7 +27,7 @@ pub use plugins::PLUGINS;
 pub use routes::{ROUTES, ROUTES_BY_EXPRESSION};
 pub use services::SERVICES;
 pub use snis::SNIS;
-pub use targets::{TARGET_PORT, TARGETS};
+pub use targets::{TARGET_PORT, TARGETS, spell_out};
 pub use upstreams::UPSTREAMS;
 pub use vaults::VAULTS;
 pub use workspaces::{WORKSPACE, WORKSPACES};

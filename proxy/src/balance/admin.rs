@@ -8,7 +8,7 @@ use std::sync::Arc;
 use store::admin::{AddressHealth, Balancers, HealthMark, TargetHealth, UpstreamHealth};
 use uuid::Uuid;
 
-use super::registry::{Behind, Peer, Registry, Target};
+use super::registry::{Behind, Peer, Registry, Target, Which};
 
 /// The balancers as the store's thread asks them.
 #[must_use]
@@ -57,11 +57,11 @@ fn dns(target: &Target) -> String {
     }
 }
 
-/// An address that is a name stands for all addresses, as in Kong.
+/// An address that is a name stands for all addresses with its port, as in Kong.
 fn take(registry: &Registry, mark: &HealthMark<'_>) -> Result<(), String> {
-    let address = mark.address.and_then(|(ip, port)| {
+    let which = mark.address.map_or(Which::All, |(ip, port)| {
         let bare = ip.trim_start_matches('[').trim_end_matches(']');
-        bare.parse().ok().map(|ip| SocketAddr::new(ip, port))
+        bare.parse().map_or(Which::Port(port), |ip| Which::At(SocketAddr::new(ip, port)))
     });
-    registry.mark(mark.upstream.id(), mark.target.id(), address, mark.healthy)
+    registry.mark(mark.upstream.id(), mark.target.id(), which, mark.healthy)
 }

@@ -24,7 +24,7 @@ use crate::desk::checks::Trust;
 use crate::names::{Answer, NameFault};
 use entry::Entry;
 pub use entry::{Behind, Target};
-pub use marking::{Peer, View};
+pub use marking::{Peer, View, Which};
 
 /// Names that one look at the queue hands out.
 pub const NAMES_DUE_MAX: usize = 256;

@@ -12,10 +12,11 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::rdata::SRV;
-use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use runtime::clock;
 use store::conf::Settings;
 use tokio::sync::{OnceCell, Semaphore};
@@ -273,6 +274,9 @@ impl Resolver {
     }
 
     async fn records(&self, name: &str, kind: RecordType) -> Result<(Vec<RData>, u32), NameFault> {
+        // As it is written: names of containers have underscores, which no IDNA lets through.
+        let name = Name::from_ascii(name)
+            .map_err(|_| NameFault::Failed("dns client error: bad name".to_owned()))?;
         let _turn = self.queries.acquire().await;
         let found = self.net.lookup(name, kind).await.map_err(fault)?;
         let answers = found.answers();
@@ -299,7 +303,22 @@ fn fault(error: NetError) -> NameFault {
     }
     match error {
         NetError::Timeout | NetError::NoConnections | NetError::Io(_) => NameFault::Unanswered,
+        NetError::Dns(DnsError::ResponseCode(code)) => {
+            NameFault::Failed(format!("dns server error: {} {}", u16::from(code), words(code)))
+        }
         error => NameFault::Failed(format!("dns server error: {error}")),
+    }
+}
+
+/// What a name server's code means, in the words of Kong's client.
+fn words(code: ResponseCode) -> &'static str {
+    match code {
+        ResponseCode::FormErr => "format error",
+        ResponseCode::ServFail => "server failure",
+        ResponseCode::NXDomain => "name error",
+        ResponseCode::NotImp => "not implemented",
+        ResponseCode::Refused => "refused",
+        _ => "unknown",
     }
 }
 

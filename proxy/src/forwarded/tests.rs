@@ -17,6 +17,7 @@ fn sent(lines: &[(&str, &str)], path: &str, stripped: Option<&str>, how: &str) -
     let ip = if has("behind") { "9.8.7.6".parse().unwrap() } else { peer };
     let arrived = Arrived {
         fields: &fields,
+        target_host: has("absolute").then_some(&b"T.Example:81"[..]),
         version: match () {
             () if has("1.0") => Version::H10,
             () if has("h2") => Version::H2,
@@ -112,6 +113,8 @@ fn connection_headers_stop_here() {
     assert_eq!(found, expected);
     assert!(!sent(lines, "/e/h", None, "nameless").contains("Trailer"), "it has no place then");
     assert!(!sent(&[("TE", "gzip")], "/", None, "").contains("TE:"));
+    let absolute = sent(&[("Host", "b.test")], "/", None, "absolute");
+    assert!(absolute.contains("X-Forwarded-Host: t.example\r\n"), "{absolute}");
 }
 
 #[test]
@@ -221,6 +224,7 @@ fn protocols_turn_requests_away() {
         let local: IpAddr = "127.0.0.1".parse().unwrap();
         let arrived = Arrived {
             fields: &fields,
+            target_host: None,
             version: if h2 { Version::H2 } else { Version::H11 },
             client: Client { peer: local, ip: local, port: 1, trusted: false },
             tls,

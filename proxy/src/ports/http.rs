@@ -34,6 +34,9 @@ const BODY_WAIT: Duration = Duration::from_secs(60);
 /// How long the store may take for an answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
 
+/// Where a node tells whether it can serve, and is told to say no.
+const READY: &str = "/status/ready";
+
 /// Who is connected.
 pub(super) struct Caller {
     pub(super) audience: Audience,
@@ -111,11 +114,12 @@ async fn exchange(
 async fn answer(parts: &Parts, body: Incoming, audience: Audience, shared: &Shared) -> Reply {
     let mut call = call(parts);
     if audience == Audience::Status {
-        if !call.path.starts_with("/status") && !plugins_have(&call.path) {
-            return Reply::not_found();
+        if !on_status_port(&call.path, shared.declarative) {
+            return Reply::not_found().finished(&call, &[]);
         }
-        if !matches!(call.method.as_str(), "GET" | "HEAD" | "OPTIONS") {
-            return Reply::method_not_allowed();
+        let drains = call.method == "POST" && call.path.trim_end_matches('/') == READY;
+        if !drains && !matches!(call.method.as_str(), "GET" | "HEAD" | "OPTIONS") {
+            return Reply::method_not_allowed().finished(&call, &[]);
         }
     }
     let bytes_max = shared.body_bytes_max;
@@ -151,10 +155,17 @@ async fn answer(parts: &Parts, body: Incoming, audience: Audience, shared: &Shar
     }
 }
 
-/// Whether a plugin shows that path on the status port.
-fn plugins_have(path: &str) -> bool {
-    let endpoints = specs().iter().flat_map(|spec| spec.endpoints);
-    endpoints.filter(|endpoint| endpoint.on_status_port).any(|endpoint| endpoint.path == path)
+/// Whether the status port has that path: what tells about the node, what plugins show there, and
+/// without a database how upstreams and their targets do.
+fn on_status_port(path: &str, declarative: bool) -> bool {
+    let path = path.trim_end_matches('/');
+    let mut plugins = specs().iter().flat_map(|spec| spec.endpoints);
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    match segments.as_slice() {
+        ["status"] | ["status", "dns" | "ready"] | ["robots.txt"] => true,
+        ["upstreams", _, "health" | "targets"] | ["upstreams", _, "targets", _] => declarative,
+        _ => plugins.any(|endpoint| endpoint.on_status_port && endpoint.path == path),
+    }
 }
 
 fn call(parts: &Parts) -> Call {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::echo::Echo;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, free_port};
 use super::http;
 
 fn document(name: &str, upstream: u16) -> String {
@@ -99,4 +99,46 @@ fn what_did_not_change_goes_on() {
     let made = get(&gateway, "/plugins")["data"][0].clone();
     assert_eq!(post(&gateway, "/config", &limited("b")).status, 201);
     assert_eq!(get(&gateway, "/plugins")["data"][0], made, "the row stays as it is");
+}
+
+#[test]
+fn the_status_port_tells_what_kongs_does() {
+    let (status, folder) = (free_port(), tempfile::tempdir().unwrap());
+    let listen = format!("127.0.0.1:{status}");
+    let text = "_format_version: '3.0'\nupstreams:\n- name: u\n  targets: [{target: 127.0.0.1}]\n";
+    let gateway = start(folder.path(), text, &[("KONG_STATUS_LISTEN", listen.as_str())]);
+    let ask = |method, path, body: &str| {
+        let headers = [("Content-Type", "application/json")];
+        http::call(status, method, path, &headers, body.as_bytes())
+    };
+    let ready = |wanted: (u16, &str)| {
+        let answer = ask("GET", "/status/ready", "");
+        assert_eq!((answer.status, answer.json()["message"].as_str()), (wanted.0, Some(wanted.1)));
+    };
+    ready((200, "ready"));
+
+    let health = ask("GET", "/upstreams/u/health", "").json();
+    assert_eq!(health["data"][0]["target"], "127.0.0.1:8000");
+    assert_eq!(health["data"][0]["data"]["addresses"][0]["port"], 8000);
+    assert_eq!(ask("GET", "/upstreams/u/targets/127.0.0.1:8000", "").status, 200);
+    for (method, path, status) in [
+        ("GET", "/upstreams/u/targets", 200),
+        ("GET", "/upstreams/u/targets/all", 200),
+        ("POST", "/upstreams/u/targets", 405),
+        ("GET", "/upstreams", 404),
+        ("GET", "/config", 404),
+    ] {
+        assert_eq!(ask(method, path, "{}").status, status, "{method} {path}");
+    }
+
+    let text =
+        "_format_version: '3.0'\nconsumers:\n- username: c\n  keyauth_credentials: [{key: k}]\n";
+    assert_eq!(post(&gateway, "/config", text).status, 201);
+    assert_eq!(get(&gateway, "/key-auths/k").get("ttl"), None, "none is set");
+    assert_eq!(get(&gateway, "/key-auths")["data"][0].get("ttl"), None);
+
+    assert_eq!(ask("POST", "/status/ready", "{\"status\":\"x\"}").status, 400);
+    ready((200, "ready"));
+    assert_eq!(ask("POST", "/status/ready", "{\"status\":\"draining\"}").status, 204);
+    ready((503, "draining"));
 }

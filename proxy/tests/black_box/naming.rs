@@ -176,3 +176,14 @@ fn the_hosts_file_comes_before_name_servers() {
     assert_eq!(get(&gateway), (200, "a".to_owned()));
     assert_eq!(server.asked(), 0);
 }
+
+/// Containers have such names.
+#[test]
+fn names_with_underscores_are_looked_up() {
+    let server = NameServer::start();
+    let peer = Peer::start("a");
+    server.set("my_service.test", 60, &[HERE]);
+    let gateway = named(&server, &[]);
+    service(&gateway, "my_service.test", peer.port);
+    until(&gateway, |answer| answer.0 == 200);
+}

@@ -78,6 +78,8 @@ pub struct Request {
     pub fields: Fields,
     method: String,
     target: Vec<u8>,
+    /// Of an absolute form; else empty.
+    target_host: Vec<u8>,
 }
 
 impl Request {
@@ -89,6 +91,12 @@ impl Request {
     /// The request target: path and query as received; of an absolute form only these two.
     pub fn target(&self) -> &[u8] {
         &self.target
+    }
+
+    /// The host and port in a target in absolute form, which Kong tells upstreams about, and does
+    /// not route by.
+    pub fn target_host(&self) -> Option<&[u8]> {
+        (!self.target_host.is_empty()).then_some(self.target_host.as_slice())
     }
 
     /// Sets the method. False, and nothing changed, if it is not a token.
@@ -112,6 +120,7 @@ impl Request {
         self.version = Version::H11;
         self.method.clear();
         self.target.clear();
+        self.target_host.clear();
         self.fields.clear();
     }
 }
@@ -229,7 +238,8 @@ fn read_request<'b>(
     }
     request.version = version(parsed.version);
     request.method.push_str(method);
-    target::push_received(&mut request.target, target.as_bytes())?;
+    let (target, host) = (target.as_bytes(), &mut request.target_host);
+    target::push_received(&mut request.target, host, target)?;
     load_fields(&mut request.fields, bytes.get(..used), parsed.headers, limits, Role::Server)?;
     check_hosts(request)?;
     served.map(|()| Some(used))
@@ -398,6 +408,8 @@ mod tests {
         check(&format!("GET HTTP://b.com:81/x?y HTTP/1.1{h}"), Ok(Some(("GET", "/x?y"))));
         check(&format!("GET https://b.com HTTP/1.1{h}"), Ok(Some(("GET", "/"))));
         check(&format!("GET http://b.com?x HTTP/1.1{h}"), Ok(Some(("GET", "/?x"))));
+        check(&format!("GET /a?x=1#f?g HTTP/1.1{h}"), Ok(Some(("GET", "/a?x=1"))));
+        check(&format!("GET http://b.com?#f HTTP/1.1{h}"), Ok(Some(("GET", "/?"))));
         check(&format!("GET http://u@b.com/ HTTP/1.1{h}"), Err(HeadFault::TargetHost));
         check(&format!("GET http:///x HTTP/1.1{h}"), Err(HeadFault::TargetHost));
         check(&format!("GET ftp://b/ HTTP/1.1{h}"), Err(HeadFault::TargetForm));

@@ -132,6 +132,11 @@ fn weights<'a>(addresses: impl Iterator<Item = &'a AddressHealth>) -> Json {
     json!({ "total": total, "available": available, "unavailable": total - available })
 }
 
+/// A list as Kong prints it here: an empty one is `{}`.
+fn list(items: Vec<Json>) -> Json {
+    if items.is_empty() { json!({}) } else { items.into() }
+}
+
 /// `host`, `port` and the rest of one target; `of` shows how one address does.
 fn target_json(
     target: &TargetHealth,
@@ -153,7 +158,7 @@ fn target_json(
         "dns": target.dns,
         "nodeWeight": node_weight,
         "weight": weights(target.addresses.iter()),
-        "addresses": addresses,
+        "addresses": list(addresses),
     })
 }
 
@@ -249,7 +254,7 @@ pub(super) fn of_upstream(upstream: &Row, health: &UpstreamHealth, tables: &Tabl
         "details": {
             "healthy": health.healthy,
             "weight": weights(health.targets.iter().flat_map(|target| &target.addresses)),
-            "hosts": hosts,
+            "hosts": list(hosts),
         },
     })
 }

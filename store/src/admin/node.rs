@@ -2,6 +2,7 @@
 //!
 //! Source: Kong `kong/api/routes/{kong,health,cache,debug}.lua`; `facts/{root,status}.json`.
 
+use super::body::Sent;
 use super::health::Balancers;
 use super::own::OwnEndpoint;
 use super::page::{Query, lua_number};
@@ -175,8 +176,20 @@ fn size(bytes: u64, unit: &str, scale: &str) -> Result<Json, Reply> {
     Ok(json!(format!("{shown:.*} {name}", digits as usize)))
 }
 
+/// `POST /status/ready`: the node says from now on that it is draining.
+pub(super) fn drain(draining: &mut bool, sent: &Sent) -> Reply {
+    if sent.fields.get("status").and_then(Json::as_str) != Some("draining") {
+        return Reply::empty(400);
+    }
+    *draining = true;
+    Reply::empty(204)
+}
+
 /// `GET /status/ready`
-pub(super) fn ready(node: &mut Node, store: &Working<'_>) -> Reply {
+pub(super) fn ready(node: &mut Node, store: &Working<'_>, draining: bool) -> Reply {
+    if draining {
+        return Reply::message(503, "draining");
+    }
     match (node.live)().unready {
         None if store.is_declarative() && store.tables().config_hash() == 0 => {
             let words = "no configuration available (empty configuration present)";

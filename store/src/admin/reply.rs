@@ -74,7 +74,7 @@ impl Reply {
     ///
     /// `origins` is `admin_gui_origin`: pages that may read the answers; empty means any page.
     #[must_use]
-    pub(super) fn finished(mut self, call: &Call, origins: &[String]) -> Self {
+    pub fn finished(mut self, call: &Call, origins: &[String]) -> Self {
         let mut headers = Vec::with_capacity(8);
         let own = std::mem::take(&mut self.headers);
         let (first, rest): (Vec<_>, Vec<_>) =

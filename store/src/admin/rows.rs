@@ -268,7 +268,7 @@ impl Rows<'_, '_> {
         let more = found.len() > page.size;
         found.truncate(page.size);
         let last = found.last().filter(|_| more).map(|row| row.id());
-        Ok((found.iter().map(|row| shown(self.store.tables(), row, now_s)).collect(), last))
+        Ok((found.iter().map(|row| self.object(row, now_s)).collect(), last))
     }
 
     /// The list with the one row that has this value of a unique field, or with none.
@@ -285,7 +285,19 @@ impl Rows<'_, '_> {
     }
 
     pub(super) fn shown(&self, status: u16, row: &Arc<Row>) -> Reply {
-        Reply::json(status, &shown(self.store.tables(), row, self.store.now_s()))
+        Reply::json(status, &self.object(row, self.store.now_s()))
+    }
+
+    /// A row as clients of this node see it: without a database, Kong shows no `ttl` of null.
+    fn object(&self, row: &Row, now_s: i64) -> Json {
+        let mut object = shown(self.store.tables(), row, now_s);
+        if self.store.is_declarative()
+            && let Some(object) = object.as_object_mut()
+            && object.get("ttl").is_some_and(Json::is_null)
+        {
+            object.shift_remove("ttl");
+        }
+        object
     }
 }
 

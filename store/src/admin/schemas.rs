@@ -6,16 +6,18 @@ use super::Reply;
 use super::body::Sent;
 use super::rows::Answered;
 use crate::actor::Working;
-use crate::schema::Catalogue;
+use crate::schema::{Catalogue, Entity};
 use crate::{describe, entities};
 
 /// `GET /schemas/{name}`
 pub(super) fn entity(catalogue: &Catalogue, name: &str) -> Answered {
+    Ok(Reply::json(200, &describe::entity_document(known(catalogue, name)?)))
+}
+
+/// An entity, also one that Kong has rows of and this gateway has not.
+fn known(catalogue: &Catalogue, name: &str) -> Result<&'static Entity, Reply> {
     let described = || entities::DESCRIBED.iter().copied().find(|entity| entity.name == name);
-    match catalogue.entity(name).or_else(described) {
-        Some(entity) => Ok(Reply::json(200, &describe::entity_document(entity))),
-        None => Err(no_entity(name)),
-    }
+    catalogue.entity(name).or_else(described).ok_or_else(|| no_entity(name))
 }
 
 /// `GET /schemas/plugins/{name}`
@@ -45,7 +47,7 @@ pub(super) fn plugin_config(catalogue: &Catalogue, name: &str) -> Answered {
 /// `POST /schemas/{name}/validate`
 pub(super) fn validate(store: &mut Working<'_>, name: &str, mut sent: Sent) -> Answered {
     let catalogue = store.catalogue();
-    let Some(entity) = catalogue.entity(name) else { return Err(no_entity(name)) };
+    let entity = known(catalogue, name)?;
     // Kong checks the texts of a form as they are.
     sent.typed = true;
     let input = sent.take(catalogue, entity, None);

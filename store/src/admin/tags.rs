@@ -33,6 +33,10 @@ pub(super) fn answer(
     method: Method,
     wanted: Option<&str>,
 ) -> Answered {
+    if wanted.is_some() && method != Method::Get {
+        // Kong lists them as methods of one tag, and breaks down over each.
+        return Err(Reply::method_not_allowed());
+    }
     if method == Method::Post {
         let why = "does not support insert/upsert/update/delete operations";
         return Err(Fault::from(Faults::of("tags", why)).into());

@@ -104,7 +104,9 @@ fn v6(address: &str) -> Result<Address, HostFault> {
         }
         None => (address, None),
     };
-    let ip: std::net::Ipv6Addr = inside.parse().map_err(|_| HostFault::V6)?;
+    // Kong knows no IPv6 that ends in the dotted form.
+    let hex = Some(inside).filter(|inside| !inside.contains('.')).ok_or(HostFault::V6)?;
+    let ip: std::net::Ipv6Addr = hex.parse().map_err(|_| HostFault::V6)?;
     let port = digits.map(port).transpose()?;
     let mut host = String::with_capacity(39);
     for (place, segment) in ip.segments().iter().enumerate() {
@@ -166,5 +168,8 @@ mod tests {
         check("[::1]:81", Ok("[0000:0000:0000:0000:0000:0000:0000:0001]:81"));
         check("[::1]x", Err(HostFault::Brackets));
         check("a:b:c", Err(HostFault::V6));
+        check("::ffff:1.2.3.4", Err(HostFault::V6));
+        check("[::ffff:1.2.3.4]:8", Err(HostFault::V6));
+        check("::ffff:102:304", Ok("[0000:0000:0000:0000:0000:ffff:0102:0304]:8000"));
     }
 }

@@ -226,7 +226,7 @@ pub static TABLE: &[Setting] = &[
     built("nginx_worker_processes", Text, "auto",
         "How many cores serve: auto or a number.").also(&["nginx_main_worker_processes"]),
     moot("nginx_daemon", Switch, "on",
-        "Whether Kong leaves the terminal; Tollgate stays in the foreground.")
+        "Whether kong start leaves the terminal; tollgate start never does.")
         .also(&["nginx_main_daemon"]),
     moot("nginx_main_daemon", Text, "on", "As nginx_daemon."),
     later("nginx_main_user", Text, "kong kong", "As nginx_user."),

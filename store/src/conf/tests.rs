@@ -56,6 +56,12 @@ fn kinds() {
     assert_eq!(settings.text("nginx_main_daemon"), Some("off"), "the alias is followed");
     let settings = env(&[("KONG_NGINX_PROXY_REAL_IP_HEADER", "X-Other")]);
     assert_eq!(settings.text("real_ip_header"), Some("X-Other"), "the alias follows");
+    let word = |name: &str| (name == "A_WHO").then(|| "me".to_owned());
+    let prefixed = env(&[("KONG_VAULT_ENV_PREFIX", "a_")]);
+    assert_eq!(prefixed.secret("env/who", word), Ok("me".to_owned()));
+    assert_eq!(prefixed.secret("{vault://env/who}", word), Ok("me".to_owned()));
+    assert!(prefixed.secret("env/nobody", word).is_err());
+    assert!(env(&[("KONG_VAULTS", "off")]).secret("env/a-who", word).is_err());
     let secret = [("KONG_PG_USER", "{vault://env/who}"), ("WHO", "me"), ("KONG_VAULTS", "off")];
     assert!(of("", &secret).is_err(), "no vault is open");
 }

@@ -8,6 +8,7 @@ use super::Node;
 use super::document::{Document, Found};
 use super::tree::{Step, join, only, put};
 use crate::check::{self, Facts, Faults, Mode};
+use crate::entities::{TARGETS, spell_out};
 use crate::schema::{Catalogue, Entity, Field, Kind};
 use crate::value::{Row, Value};
 use serde_json::{Map, Value as Json, json};
@@ -295,9 +296,12 @@ fn look(
         let pointers = prepare(found, &mut given);
         let entity = found.entity;
         let whole = check::complete(catalogue, entity, given.clone(), Mode::Insert, None, facts)
-            .and_then(|object| {
+            .and_then(|mut object| {
                 check::validate(catalogue, entity, &object, Mode::Insert, &given, None)?;
                 by_node(node, entity, &object)?;
+                if entity.name == TARGETS.name {
+                    spell_out(&mut object);
+                }
                 Ok(object)
             });
         let mut wrong = Json::Null;

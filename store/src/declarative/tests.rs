@@ -279,6 +279,17 @@ fn any_document() -> impl Strategy<Value = Json> {
     })
 }
 
+#[test]
+fn targets_are_written_out_as_kong_reads_them() {
+    let targets = [("1.1.1.1", "1.1.1.1:8000"), ("a.com", "a.com:8000"), ("B.com:90", "B.com:90")];
+    for (typed, read) in targets {
+        let upstreams = json!([{"name": "u", "targets": [{"target": typed}]}]);
+        let rows = loaded(json!({"_format_version": "3.0", "upstreams": upstreams}));
+        let rows = rows.expect("loads");
+        assert_eq!(rows[1]["targets"]["target"], read, "{typed}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_document_is_loaded_or_refused(document in any_document(), flatten: bool) {

@@ -46,14 +46,17 @@ pub static TARGETS: Entity = Entity {
 /// Writes the address out: with a port, IPv6 in full. A new target with a bad one is told so before
 /// anything else is checked; a change of one hears it from the field's own check.
 fn written_out(_: &Tables, input: &mut Value, before: Option<&Row>) -> Result<(), Fault> {
-    let Some(target) = input.get("target").as_text() else { return Ok(()) };
-    match address::parse(target) {
-        Ok(address) => input.put("target", Value::text(address.with_port(TARGET_PORT))),
-        Err(_) if before.is_some() => {}
-        Err(_) => {
-            let words = "Invalid target; not a valid hostname or ip address";
-            return Err(Faults::of("target", words).into());
-        }
+    if spell_out(input) || before.is_some() {
+        return Ok(());
     }
-    Ok(())
+    Err(Faults::of("target", "Invalid target; not a valid hostname or ip address").into())
+}
+
+/// Writes a target's address out, where it is one. A document without a database has it as it was
+/// typed, and Kong reads it so each time; here the row has what is read.
+pub fn spell_out(target: &mut Value) -> bool {
+    let Some(text) = target.get("target").as_text() else { return true };
+    let Ok(address) = address::parse(text) else { return false };
+    target.put("target", Value::text(address.with_port(TARGET_PORT)));
+    true
 }

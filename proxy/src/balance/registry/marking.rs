@@ -27,8 +27,29 @@ pub struct Peer {
     pub good: bool,
 }
 
+/// Which of the peers behind a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Every one.
+    All,
+    /// Those with this port.
+    Port(u16),
+    /// The one there.
+    At(SocketAddr),
+}
+
+impl Which {
+    fn has(self, peer: SocketAddr) -> bool {
+        match self {
+            Self::All => true,
+            Self::Port(port) => peer.port() == port,
+            Self::At(address) => peer == address,
+        }
+    }
+}
+
 impl Registry {
-    /// Marks the peers behind a target: all, or the one at `address`. What the target does not lead
+    /// Marks peers behind a target. What the target does not lead
     /// to is passed over, as Kong does.
     ///
     /// # Errors
@@ -37,7 +58,7 @@ impl Registry {
         &self,
         upstream: Uuid,
         target: Uuid,
-        address: Option<SocketAddr>,
+        which: Which,
         healthy: bool,
     ) -> Result<(), String> {
         let mut book = self.book();
@@ -49,7 +70,7 @@ impl Registry {
         }
         if let Some(target) = entry.targets.get(&target) {
             let peers = target.peers();
-            let wanted = peers.iter().filter(|peer| address.is_none_or(|at| at == peer.0));
+            let wanted = peers.iter().filter(|peer| which.has(peer.0));
             for vital in wanted.filter_map(|peer| entry.vital(&target.host, peer.0)) {
                 vital.marks.set(healthy);
             }

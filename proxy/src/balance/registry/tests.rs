@@ -123,7 +123,7 @@ fn a_change_keeps_the_lives_of_all_others() {
         balancer.seats.iter().map(life).collect()
     };
     let before = vitals(&told);
-    told.registry.mark(up(), id(2), None, false).unwrap();
+    told.registry.mark(up(), id(2), Which::All, false).unwrap();
     told.target(4, "10.0.0.4:80", 10);
     told.gone(1);
     told.target(3, "10.0.0.3:80", 99);
@@ -214,7 +214,7 @@ fn rounds_of_checks_are_due_at_their_intervals() {
         "healthy": { "interval": 2 }, "unhealthy": { "interval": 0.5 },
     } } }));
     (1..=3).for_each(|number| told.target(number, &format!("10.0.0.{number}:80"), 10));
-    told.registry.mark(up(), id(2), None, false).unwrap();
+    told.registry.mark(up(), id(2), Which::All, false).unwrap();
     let start_us = clock::now_us();
     let due = |ms: u64| -> Vec<usize> {
         let rounds = told.registry.due_rounds(start_us + ms * 1_000);
@@ -236,14 +236,18 @@ fn rounds_of_checks_are_due_at_their_intervals() {
 fn marks_need_checks() {
     let mut told = Told::new(json!({}));
     told.target(1, "10.0.0.1:80", 10);
-    let refused = told.registry.mark(up(), id(1), None, false);
+    let refused = told.registry.mark(up(), id(1), Which::All, false);
     assert_eq!(refused, Err("no healthchecker found for up".to_owned()));
-    assert!(told.registry.mark(id(9), id(1), None, false).is_err());
+    assert!(told.registry.mark(id(9), id(1), Which::All, false).is_err());
     told.upstream(json!({ "healthchecks": { "passive": { "unhealthy": { "timeouts": 1 } } } }));
     let other = "10.0.0.9:80".parse().unwrap();
-    assert_eq!(told.registry.mark(up(), id(1), Some(other), false), Ok(()));
+    assert_eq!(told.registry.mark(up(), id(1), Which::At(other), false), Ok(()));
+    assert_eq!(told.registry.mark(up(), id(1), Which::Port(8000), false), Ok(()));
     assert!(told.balancer().is_healthy(), "no target leads there");
-    assert_eq!(told.registry.mark(up(), id(1), None, false), Ok(()));
+    assert_eq!(told.registry.mark(up(), id(1), Which::Port(80), false), Ok(()));
+    assert!(!told.balancer().is_healthy());
+    assert_eq!(told.registry.mark(up(), id(1), Which::Port(80), true), Ok(()));
+    assert_eq!(told.registry.mark(up(), id(1), Which::All, false), Ok(()));
     assert!(!told.balancer().is_healthy());
     // Without checks everybody may be asked.
     told.upstream(json!({}));

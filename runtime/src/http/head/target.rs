@@ -2,18 +2,31 @@
 
 use super::HeadFault;
 
-/// Appends path and query of a received target.
+/// Appends path and query of a received target, and its host to `host`.
 ///
-/// An absolute form loses its scheme and host: Kong routes by the Host line, not by the target.
-pub(super) fn push_received(out: &mut Vec<u8>, target: &[u8]) -> Result<(), HeadFault> {
+/// An absolute form loses its scheme and host: Kong routes by the Host line, not by the target. A
+/// fragment behind the query is nobody's business, as in nginx.
+pub(super) fn push_received(
+    out: &mut Vec<u8>,
+    host: &mut Vec<u8>,
+    target: &[u8],
+) -> Result<(), HeadFault> {
     let path = match target.first() {
         Some(b'/') => target,
-        _ => path_of_absolute(target)?,
+        _ => {
+            let (own, path) = parts_of_absolute(target)?;
+            host.extend_from_slice(own);
+            path
+        }
     };
     if path.first() != Some(&b'/') {
         out.push(b'/');
     }
     out.extend_from_slice(path);
+    let query = memchr::memchr(b'?', out).unwrap_or(out.len());
+    if let Some(hash) = out.get(query..).and_then(|query| memchr::memchr(b'#', query)) {
+        out.truncate(query + hash);
+    }
     check_target(out)
 }
 
@@ -31,8 +44,8 @@ pub(crate) fn push_target(out: &mut Vec<u8>, target: &[u8]) {
     }
 }
 
-/// What follows the host of `http://host/path`; may be empty or start with `?` or `#`.
-fn path_of_absolute(target: &[u8]) -> Result<&[u8], HeadFault> {
+/// The host of `http://host/path` and what follows it, which may be empty or start with `?` or `#`.
+fn parts_of_absolute(target: &[u8]) -> Result<(&[u8], &[u8]), HeadFault> {
     let colon = memchr::memchr(b':', target).ok_or(HeadFault::TargetForm)?;
     let (scheme, rest) = target.split_at(colon);
     if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
@@ -42,7 +55,7 @@ fn path_of_absolute(target: &[u8]) -> Result<&[u8], HeadFault> {
     let end = memchr::memchr3(b'/', b'?', b'#', rest).unwrap_or(rest.len());
     let (host, path) = rest.split_at(end);
     check_host(host).map_err(|_| HeadFault::TargetHost)?;
-    Ok(path)
+    Ok((host, path))
 }
 
 /// Checks the path of a target that starts with `/`: percent escapes, and `..` above the root,
