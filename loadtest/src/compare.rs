@@ -74,7 +74,8 @@ struct Target<'s> {
 pub struct Round {
     per_second: f64,
     p50_us: f64,
-    p99_us: f64,
+    /// Latency that 1 % of the answers exceed.
+    pub p99_us: f64,
     p999_us: f64,
     /// CPU of the road's threads for each answer.
     pub road_us: f64,
@@ -253,12 +254,28 @@ pub fn visit(
     request: &[u8],
     pace: Pace,
 ) -> Result<Round, Fault> {
-    let request = request.to_vec();
+    visit_each(engine, (connections, visit_ms), server, &[request.to_vec()], pace)
+}
+
+/// The same with several requests, which come in turn.
+///
+/// # Errors
+/// The kernel's.
+pub fn visit_each(
+    engine: &mut Engine,
+    (connections, visit_ms): (usize, u64),
+    server: &Server,
+    requests: &[Vec<u8>],
+    pace: Pace,
+) -> Result<Round, Fault> {
+    let requests = requests.to_vec();
     let plan = Plan {
         target: server.proxy,
         connections,
         pace,
-        ask: Box::new(move |_, out| out.extend_from_slice(&request)),
+        ask: Box::new(move |number, out| {
+            out.extend_from_slice(&requests[number as usize % requests.len()]);
+        }),
         hear: None,
         want: None,
         tls: None,

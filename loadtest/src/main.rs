@@ -33,9 +33,9 @@ loadtest: drives any gateway with the same load
       --minimal is bench/examples/minimal.rs, with it the rows get and rate alone;
       h2 and h2c need the program h2load
   loadtest prove --tollgate PROGRAM [--drivers epoll,io_uring]
-                 [--only crash,outage,losses,cycles,rate,live,idle,allocations,plugins,cache,
-                   million,million-postgres,postgres,nodes,together,office,slow,upstream,stuck,
-                   files,dns,soak,adopt]
+                 [--only crash,outage,losses,cycles,rate,live,idle,allocations,plugins,sinks,
+                   cache,million,million-postgres,postgres,nodes,together,office,slow,upstream,
+                   stuck,files,dns,soak,adopt]
                  [--connections 256] [--requests 60000] [--kills 5] [--idle 10000]
                  [--credentials 100000] [--shorten 1] [--slow 10000] [--minutes 20]
                  [--seed N]

@@ -19,6 +19,7 @@ mod office;
 mod outage;
 mod plugins;
 mod rate;
+mod sinks;
 mod slow;
 mod soak;
 mod together;
@@ -77,6 +78,7 @@ const EXPERIMENTS: &[Experiment] = &[
     ("idle", "what an idle connection costs in memory", idle::run),
     ("allocations", "calls of the allocator per request", allocations::run),
     ("plugins", "what each plugin costs on the road", plugins::run),
+    ("sinks", "a log sink in trouble costs nothing on the road, no entry is lost", sinks::run),
     ("cache", "a gigabyte of cacheable answers stays within the bound", cache::run),
     ("million", "a start with a million consumers and their keys, on SQLite", million::sqlite),
     ("million-postgres", "the same on Postgres", million::postgres),

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 
 use super::{Findings, Options};
@@ -48,7 +49,8 @@ enum Judged {
 struct Case {
     name: &'static str,
     plugins: Vec<(&'static str, Value)>,
-    lines: String,
+    /// The lines of one request each; they come in turn.
+    lines: Vec<String>,
     judged: Judged,
 }
 
@@ -61,6 +63,30 @@ const JWT: &str = "Authorization: Bearer eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.\
 const SIGNED: &str = "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nAuthorization: hmac username=\"h\", \
     algorithm=\"hmac-sha256\", headers=\"date request-line\", \
     signature=\"kPZnUsBg/AjYSCYeILfTw2j/8k+DqvyHh+GgtoYt2LU=\"\r\n";
+
+/// More tokens than a core remembers as verified: each is new when it comes again.
+const TOKENS: usize = 4_096;
+
+/// A token like that of [`JWT`], with a number in it.
+fn token(number: usize) -> String {
+    let claims = format!("{{\"iss\":\"iss1\",\"n\":{number}}}");
+    let signed = [br#"{"typ":"JWT","alg":"HS256"}"#, claims.as_bytes()].map(base64url).join(".");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"s3cret");
+    let signature = base64url(hmac::sign(&key, signed.as_bytes()).as_ref());
+    format!("Authorization: Bearer {signed}.{signature}\r\n")
+}
+
+/// Base64 with the alphabet of URLs, without padding.
+fn base64url(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let of_chunk = |chunk: &[u8]| {
+        let bits = chunk.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
+        let bits = bits << (8 * (3 - chunk.len()));
+        let digit = move |at: usize| char::from(DIGITS[bits >> (18 - 6 * at) & 63]);
+        (0..=chunk.len()).map(digit).collect::<String>()
+    };
+    bytes.chunks(3).map(of_chunk).collect()
+}
 
 /// The secret of all sessions.
 const SECRET: &str = "s3cr3t-s3cr3t-s3cr3t-s3cr3t-1234";
@@ -87,7 +113,7 @@ impl Sinks {
         let case = |name, plugin, config| Case {
             name,
             plugins: vec![(plugin, config)],
-            lines: String::new(),
+            lines: vec![String::new()],
             judged: Judged::Behind("file-log"),
         };
         let http =
@@ -106,7 +132,7 @@ fn cases(sink: SocketAddr) -> Vec<Case> {
     let case = |name, config, lines: &str, judged| Case {
         name,
         plugins: vec![(name, config)],
-        lines: lines.to_owned(),
+        lines: vec![lines.to_owned()],
         judged,
     };
     let to = json!({"host": sink.ip().to_string(), "port": sink.port()});
@@ -124,11 +150,17 @@ fn cases(sink: SocketAddr) -> Vec<Case> {
         Case {
             name: "acl",
             plugins: guarded,
-            lines: KEY.into(),
+            lines: vec![KEY.into()],
             judged: Judged::Behind("key-auth"),
         },
         case("basic-auth", none(), BASIC, Judged::Auth),
         case("jwt", none(), JWT, Judged::Auth),
+        Case {
+            name: "jwt-new",
+            plugins: vec![("jwt", none())],
+            lines: (0..TOKENS).map(token).collect(),
+            judged: Judged::No,
+        },
         case("hmac-auth", json!({"clock_skew": 4_000_000_000_u64}), SIGNED, Judged::Auth),
         case(
             "oauth2",
@@ -136,7 +168,12 @@ fn cases(sink: SocketAddr) -> Vec<Case> {
             BEARER,
             Judged::Auth,
         ),
-        Case { name: "session", plugins: remembered, lines: String::new(), judged: Judged::Auth },
+        Case {
+            name: "session",
+            plugins: remembered,
+            lines: vec![String::new()],
+            judged: Judged::Auth,
+        },
         case("cors", none(), "Origin: http://a.example\r\n", Judged::No),
         case("ip-restriction", json!({"allow": ["127.0.0.0/8"]}), "", Judged::No),
         case("bot-detection", none(), "User-Agent: Mozilla/5.0 (X11; Linux)\r\n", Judged::No),
@@ -154,7 +191,7 @@ fn cases(sink: SocketAddr) -> Vec<Case> {
         Case {
             name: "response-transformer-json",
             plugins: vec![("response-transformer", json!({"add": {"json": ["a:1"]}}))],
-            lines: String::new(),
+            lines: vec![String::new()],
             judged: Judged::No,
         },
         case("request-termination", json!({"status_code": 200, "message": "m"}), "", Judged::No),
@@ -186,7 +223,7 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
     set_up(&mut server.admin()?, engine.upstream.addr()?, &cases)?;
     let cookie = log_in(server.proxy)?;
     if let Some(session) = cases.iter_mut().find(|case| case.name == "session") {
-        session.lines = cookie;
+        session.lines = vec![cookie];
     }
     server.move_office(&[load_cpu]);
     let mut rounds: Vec<[Vec<Round>; 2]> = vec![Default::default(); cases.len()];
@@ -197,9 +234,12 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
             let pair = [base(&cases, at), at];
             for side in [round % 2, (round + 1) % 2] {
                 let case = &cases[pair[side]];
-                let request = scene::get(&format!("/{}", case.name), &case.lines);
+                let path = format!("/{}", case.name);
+                let asks: Vec<_> =
+                    case.lines.iter().map(|lines| scene::get(&path, lines)).collect();
                 engine.serve_for(REST_MS)?;
-                let measured = compare::visit(&mut engine, VISIT, &server, &request, Pace::Closed)?;
+                let pace = Pace::Closed;
+                let measured = compare::visit_each(&mut engine, VISIT, &server, &asks, pace)?;
                 rounds[at][side].push(measured);
             }
         }
@@ -311,5 +351,22 @@ fn report(cases: &[Case], rounds: &[[Vec<Round>; 2]], findings: &mut Findings) {
             Judged::Auth | Judged::Behind(_) => findings.judge(road.mean <= AUTH_US_MAX, &words),
             Judged::Hit => findings.judge(share.mean <= HIT_MAX, &words),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_written_as_others_write_them() {
+        for (bytes, expected) in
+            [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("??>", "Pz8-")]
+        {
+            assert_eq!(base64url(bytes.as_bytes()), expected);
+        }
+        let known = JWT.trim_end().rsplit_once('.').map(|(signed, _)| signed.len());
+        let line = token(0);
+        assert!(line.len() > known.unwrap_or(usize::MAX) && line != token(1), "{line}");
     }
 }
