@@ -1,4 +1,4 @@
-//! The access phase of each authentication plugin, on a request that it lets in.
+//! The phases of each authentication plugin, on a request that it lets in.
 //!
 //! Budget: 2 µs, but for the first request with a token or a cookie: those that come again are
 //! remembered. `new` marks requests whose token or cookie the plugin has not seen.
@@ -211,5 +211,33 @@ fn access(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, access);
+/// The one plugin of these that looks at answers: it passes a session that goes on, and seals one for
+/// somebody who was just let in.
+fn header_filter(criterion: &mut Criterion) {
+    let case = session("session", 1);
+    let script = known(case.spec, &case.config, &case.rows);
+    let plugin = script.plugin();
+    let mut phase = |name: &str, lines: &Lines| {
+        criterion.bench_function(&format!("header_filter: {name}"), |bencher| {
+            bencher.iter_batched(
+                || {
+                    let mut exchange = request(&script, lines);
+                    drop(plugin.access(&mut exchange));
+                    exchange
+                },
+                |mut exchange| {
+                    plugin.header_filter(&mut exchange);
+                    exchange
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    };
+    for lines in &case.asks {
+        phase("session", lines);
+    }
+    phase("session, begun", &Lines::new());
+}
+
+criterion_group!(benches, access, header_filter);
 criterion_main!(benches);

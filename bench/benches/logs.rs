@@ -1,11 +1,17 @@
-//! What the log plugins and prometheus cost the core, and what an entry costs the exporter.
+//! What the log plugins and prometheus cost the core: the phase of each with the record that it asks
+//! for, and the parts of both.
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use exporter::event::{Lines, RECORD_VERSION, Scheme};
 use exporter::logs::{Latencies, LogReport, RowKey, Try};
+use plugins::bundled::{ALL, prometheus};
 use plugins::pdk::meters::{Counters, Histogram, Labels, Table};
+use plugins::pdk::script::Script;
+use plugins::pdk::{Exchange, Origin, Scope, logging};
 use runtime::ring::{self, Next};
+use serde_json::{Value, json};
 use std::hint::black_box;
+use std::rc::Rc;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -88,5 +94,92 @@ fn count(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, commit, count);
+/// A plugin's log phase, and the record for it.
+fn phase(c: &mut Criterion, name: &str, config: Value) {
+    let Some(spec) = ALL.iter().find(|spec| spec.schema.name == name) else { return };
+    let Ok((producer, mut consumer)) = ring::anonymous(8 << 20, RECORD_VERSION) else { return };
+    let script = Script::new(spec, config);
+    script.with_ring(producer);
+    let plugin = script.plugin();
+    c.bench_function(&format!("log: {name}"), |b| {
+        b.iter_batched(
+            || {
+                while let Next::Record { .. } = consumer.take() {}
+                consumer.release();
+                answered(&script)
+            },
+            |mut exchange| {
+                plugin.log(&mut exchange);
+                if !exchange.logged_to.is_empty() {
+                    logging::commit(&exchange);
+                }
+                exchange
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+/// An exchange that an upstream has answered.
+fn answered(script: &Script) -> Exchange {
+    let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+    let sent: Vec<(&str, &str)> = REQUEST.iter().map(|(n, v)| (text(n), text(v))).collect();
+    let mut exchange = script.get("/v1/items?page=2", &sent);
+    exchange.origin = Origin::Upstream;
+    exchange.response.status = 200;
+    for (name, value) in RESPONSE {
+        exchange.response.fields.add(text(name), *value);
+    }
+    exchange
+}
+
+fn phases(c: &mut Criterion) {
+    let to = || json!({"host": "127.0.0.1", "port": 9});
+    phase(c, "http-log", json!({"http_endpoint": "http://127.0.0.1:9/"}));
+    phase(c, "file-log", json!({"path": "/dev/null"}));
+    phase(c, "tcp-log", to());
+    phase(c, "udp-log", to());
+    phase(c, "syslog", json!({}));
+    phase(c, "loggly", json!({"key": "k"}));
+    phase(c, "statsd", to());
+    phase(c, "datadog", to());
+    counted(c);
+}
+
+/// prometheus counts only what has a route.
+fn counted(c: &mut Criterion) {
+    const ROUTE: &str = "00000000-0000-4000-8000-000000000004";
+    const SERVICE: &str = "00000000-0000-4000-8000-000000000005";
+    let all = json!({
+        "per_consumer": true, "status_code_metrics": true, "latency_metrics": true,
+        "bandwidth_metrics": true, "upstream_health_metrics": true,
+    });
+    let service = json!({"id": SERVICE, "name": "items", "host": "items.example"});
+    let route =
+        json!({"id": ROUTE, "name": "items-v1", "paths": ["/v1"], "service": {"id": SERVICE}});
+    let script = Script::new(&prometheus::PLUGIN, all);
+    let script = script.row("services", service).row("routes", route);
+    let plugin = script.plugin();
+    c.bench_function("log: prometheus", |b| {
+        b.iter_batched(
+            || {
+                let mut exchange = answered(&script);
+                let row = |entity, id: &str| {
+                    let id = id.parse().ok()?;
+                    exchange.tables().get(entity, id).cloned()
+                };
+                let (route, service) = (row("routes", ROUTE), row("services", SERVICE));
+                exchange.scope = Rc::new(Scope { route, service });
+                exchange
+            },
+            |mut exchange| {
+                plugin.log(&mut exchange);
+                exchange
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+criterion_group!(benches, commit, count, phases);
 criterion_main!(benches);
