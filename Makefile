@@ -55,7 +55,8 @@ fuzz-plugins:
 	cd plugins/fuzz && cargo build --release && for name in template cache_headers json authorization \
 		jwt hmac cookie; do \
 		mkdir -p target/corpus/$$name && cargo run --release --bin $$name -- \
-		-max_total_time=$(FUZZ_S) target/corpus/$$name seeds/$$name || exit 1; done
+		target/corpus/$$name seeds/$$name -dict=plugins.dict -max_len=4096 -timeout=10 \
+		-rss_limit_mb=2048 -max_total_time=$(FUZZ_S) -artifact_prefix=target/ || exit 1; done
 
 fuzz-event:
 	cd exporter/fuzz && mkdir -p target/corpus/event && cargo run --release --bin event -- \

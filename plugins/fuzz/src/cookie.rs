@@ -1,8 +1,9 @@
-//! Any content of a `Cookie` line.
+//! Any content of a `Cookie` line, and any bytes in the place of a session.
 #![no_main]
 
 mod plugin;
 
+use plugins::pdk::credentials::to_base64url;
 use serde_json::json;
 
 libfuzzer_sys::fuzz_target!(|sent: &[u8]| {
@@ -16,5 +17,6 @@ libfuzzer_sys::fuzz_target!(|sent: &[u8]| {
     SCRIPT.with(|script| {
         plugin::throw(script, "Cookie", b"", sent);
         plugin::throw(script, "Cookie", b"session=", sent);
+        plugin::throw(script, "Cookie", b"session=", to_base64url(sent).as_bytes());
     });
 });

@@ -1,4 +1,4 @@
-//! Any content of a `Authorization` line.
+//! Any content of an `Authorization` line.
 #![no_main]
 
 mod plugin;
