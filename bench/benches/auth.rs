@@ -211,8 +211,8 @@ fn access(criterion: &mut Criterion) {
     }
 }
 
-/// The one plugin of these that looks at answers: it passes a session that goes on, and seals one for
-/// somebody who was just let in.
+/// The one plugin of these that looks at answers: it passes a session that goes on, and seals one
+/// for somebody who was just let in.
 fn header_filter(criterion: &mut Criterion) {
     let case = session("session", 1);
     let script = known(case.spec, &case.config, &case.rows);

@@ -1,5 +1,5 @@
-//! What the log plugins and prometheus cost the core: the phase of each with the record that it asks
-//! for, and the parts of both.
+//! What the log plugins and prometheus cost the core: the phase of each with the record that it
+//! asks for, and the parts of both.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use exporter::event::{Lines, RECORD_VERSION, Scheme};

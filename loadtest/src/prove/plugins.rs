@@ -127,29 +127,24 @@ impl Sinks {
     }
 }
 
-/// The cookie of session comes later; key-auth sees that somebody was let in, and does nothing.
-fn cases(sink: SocketAddr) -> Vec<Case> {
-    let case = |name, config, lines: &str, judged| Case {
-        name,
-        plugins: vec![(name, config)],
-        lines: vec![lines.to_owned()],
-        judged,
-    };
-    let to = json!({"host": sink.ip().to_string(), "port": sink.port()});
+/// A case of one plugin.
+fn case(name: &'static str, config: Value, lines: &str, judged: Judged) -> Case {
+    Case { name, plugins: vec![(name, config)], lines: vec![lines.to_owned()], judged }
+}
+
+/// The plain route, and those that let somebody in. The cookie of session comes later; key-auth
+/// sees that somebody was let in, and does nothing.
+fn guarded() -> Vec<Case> {
     let none = || json!({});
-    let all = json!({
-        "per_consumer": true, "status_code_metrics": true, "latency_metrics": true,
-        "bandwidth_metrics": true, "upstream_health_metrics": true,
-    });
     let remembered =
         vec![("session", json!({"secret": SECRET})), ("key-auth", json!({"anonymous": "nobody"}))];
-    let guarded = vec![("key-auth", none()), ("acl", json!({"allow": ["gold"]}))];
+    let allowed = vec![("key-auth", none()), ("acl", json!({"allow": ["gold"]}))];
     vec![
         case("plain", none(), "", Judged::No),
         case("key-auth", none(), KEY, Judged::Auth),
         Case {
             name: "acl",
-            plugins: guarded,
+            plugins: allowed,
             lines: vec![KEY.into()],
             judged: Judged::Behind("key-auth"),
         },
@@ -174,6 +169,19 @@ fn cases(sink: SocketAddr) -> Vec<Case> {
             lines: vec![String::new()],
             judged: Judged::Auth,
         },
+    ]
+}
+
+/// All cases; log entries go to `sink`.
+fn cases(sink: SocketAddr) -> Vec<Case> {
+    let to = json!({"host": sink.ip().to_string(), "port": sink.port()});
+    let none = || json!({});
+    let all = json!({
+        "per_consumer": true, "status_code_metrics": true, "latency_metrics": true,
+        "bandwidth_metrics": true, "upstream_health_metrics": true,
+    });
+    let mut cases = guarded();
+    cases.extend([
         case("cors", none(), "Origin: http://a.example\r\n", Judged::No),
         case("ip-restriction", json!({"allow": ["127.0.0.0/8"]}), "", Judged::No),
         case("bot-detection", none(), "User-Agent: Mozilla/5.0 (X11; Linux)\r\n", Judged::No),
@@ -207,7 +215,8 @@ fn cases(sink: SocketAddr) -> Vec<Case> {
         case("udp-log", to.clone(), "", Judged::No),
         case("statsd", to.clone(), "", Judged::No),
         case("datadog", to, "", Judged::No),
-    ]
+    ]);
+    cases
 }
 
 pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> Result<(), Fault> {

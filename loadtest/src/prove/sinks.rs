@@ -1,9 +1,9 @@
-//! A log sink that is down, frozen or closing costs nothing on the road, and every entry is delivered
-//! or counted.
+//! A log sink that is down, frozen or closing costs nothing on the road, and every entry is
+//! delivered or counted.
 //!
-//! Each trouble is visited beside the same plugin with a sink that is well, in rounds of one run: once
-//! as fast as the road goes (CPU), once at a fixed rate (latency). In the end what the gateway says of
-//! its entries is held against the requests that were made and what the sinks have.
+//! Each trouble is visited beside the same plugin with a sink that is well, in rounds of one run:
+//! once as fast as the road goes (CPU), once at a fixed rate (latency). In the end what the gateway
+//! says of its entries is held against the requests that were made and what the sinks have.
 
 mod stand;
 
