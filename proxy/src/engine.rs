@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use exporter::{Exporter, ExporterPlan};
-use plugins::pdk::cache::Entry;
+use plugins::pdk::cache::Parcel;
 use plugins::pdk::meters::Meters;
 use plugins::pdk::{Keeper, Lent, Node, Snapshot, Spec};
 use runtime::board::Board;
@@ -272,7 +272,7 @@ fn start_desk(asked: mailbox::Desk<Question, Told>, duties: Duties) -> Result<()
 }
 
 /// Starts the thread that takes responses into the cache. It ends with the process, as the desk.
-fn start_keeper(keeper: Arc<Keeper>, kept: mailbox::Desk<Arc<Entry>, ()>) -> Result<(), String> {
+fn start_keeper(keeper: Arc<Keeper>, kept: mailbox::Desk<Parcel, ()>) -> Result<(), String> {
     let started = thread::Builder::new().name("cache".to_owned()).spawn(move || keeper.run(&kept));
     started.map(drop).map_err(|fault| format!("cannot start the cache: {fault}"))
 }

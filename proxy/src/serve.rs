@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use exporter::Exporter;
-use plugins::pdk::cache::Entry;
+use plugins::pdk::cache::Parcel;
 use plugins::pdk::meters::Meters;
 use plugins::pdk::{Answered, Cache, Errand, Keeper, Kit, Node, Office, Snapshot};
 use runtime::board::Board;
@@ -58,7 +58,7 @@ pub struct Own {
     /// The way to counters that nodes share.
     pub counters: CountersSeed,
     /// The way to the keeper of responses.
-    pub keeper: AskerSeed<Arc<Entry>, ()>,
+    pub keeper: AskerSeed<Parcel, ()>,
     /// Where finished requests are noted.
     pub access_log: AccessLog,
 }

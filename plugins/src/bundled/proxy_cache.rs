@@ -127,21 +127,16 @@ impl Plugin for Arc<ProxyCache> {
             return Step::NEXT;
         }
         let key = self.keying.key(exchange);
-        let shown = key::hex(&key);
-        self.show_early(exchange, self.shows_key, KEY, &shown);
-        let status = match self.find(exchange, &key, &told) {
-            Found::Hit(replayed) => {
-                return Step::Done(Outcome::Replay(self.replay(exchange, *replayed, &shown)));
-            }
-            Found::Nothing if self.cache_control && told.only_if_cached => {
-                return Step::answer(nothing_cached(exchange));
-            }
-            Found::Nothing => "Miss",
-            Found::Stale => "Refresh",
-        };
-        self.show_early(exchange, self.shows_status, STATUS, status);
-        exchange.notes.put(Wanted(key));
-        Step::NEXT
+        let found = self.find(exchange, &key, &told);
+        if matches!(found, Found::Hit(_)) || !exchange.kit.cache.is_coming(&key) {
+            return Step::Done(self.decide(exchange, key, &told, found));
+        }
+        Step::Wait(Box::pin(async move {
+            let kit = Rc::clone(&exchange.kit);
+            kit.cache.settle().await;
+            let found = self.find(exchange, &key, &told);
+            self.decide(exchange, key, &told, found)
+        }))
     }
 
     fn header_filter(&self, exchange: &mut Exchange) {
@@ -191,6 +186,31 @@ impl ProxyCache {
         if self.shows(exchange, configured) {
             exchange.early.set(name, value);
         }
+    }
+
+    /// Answers from what was found, or notes that the upstream's answer is wanted.
+    fn decide(
+        &self,
+        exchange: &mut Exchange,
+        key: Key,
+        told: &Directives,
+        found: Found,
+    ) -> Outcome {
+        let shown = key::hex(&key);
+        self.show_early(exchange, self.shows_key, KEY, &shown);
+        let status = match found {
+            Found::Hit(replayed) => {
+                return Outcome::Replay(self.replay(exchange, *replayed, &shown));
+            }
+            Found::Nothing if self.cache_control && told.only_if_cached => {
+                return Outcome::Answer(Box::new(nothing_cached(exchange)));
+            }
+            Found::Nothing => "Miss",
+            Found::Stale => "Refresh",
+        };
+        self.show_early(exchange, self.shows_status, STATUS, status);
+        exchange.notes.put(Wanted(key));
+        Outcome::Next
     }
 
     fn find(&self, exchange: &Exchange, key: &Key, told: &Directives) -> Found {

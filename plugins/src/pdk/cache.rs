@@ -5,9 +5,11 @@
 //!     └─ keeps ──► mailbox (bounded) ───────────────────────────────────────────────────► │
 //!     └─ its own newest, until the table tells that they are in it                        drops
 //! ```
-//! A core takes no lock and frees no table. What it has just kept it finds at once, other cores a
-//! moment later. The keeper (see [`Keeper`]) bounds the bytes.
+//! A core takes no lock and frees no table. What it has just kept it finds at once; other cores see
+//! from a few words of its own that something is coming (see [`Coming`]) and wait for the keeper.
+//! The keeper (see [`Keeper`]) bounds the bytes.
 
+mod coming;
 mod keeper;
 
 use std::cell::{Cell, RefCell};
@@ -20,6 +22,7 @@ use runtime::board::{Board, View};
 use runtime::http::head::Fields;
 use runtime::mailbox::{AskFault, Asker};
 
+use coming::Coming;
 pub use keeper::Keeper;
 
 /// What a response is kept under: a SHA-256 digest.
@@ -102,6 +105,13 @@ fn shard_of(key: &Key) -> usize {
     usize::from(u16::from_be_bytes([high, low])) % SHARDS
 }
 
+/// What a core tells the keeper: an entry to be taken in, or nothing: then it is answered when all
+/// that was sent before is in the table.
+pub type Parcel = Option<Arc<Entry>>;
+
+/// How long somebody waits for what is coming, on the road and in the Admin API.
+const SETTLE_MS_MAX: u64 = 100;
+
 /// Bytes of entries that a core has sent and not yet seen in the table; above it keeps no more.
 const UNDERWAY_BYTES_MAX: usize = 16 << 20;
 
@@ -110,7 +120,8 @@ pub struct Cache(Option<Wired>);
 
 struct Wired {
     view: View<Table>,
-    asker: Asker<Arc<Entry>, ()>,
+    asker: Asker<Parcel, ()>,
+    coming: Arc<Coming>,
     core: usize,
     sent: Cell<u64>,
     underway: RefCell<VecDeque<Arc<Entry>>>,
@@ -125,9 +136,10 @@ impl Cache {
     }
 
     /// A core's end of a keeper's mailbox.
-    pub fn new(keeper: &Keeper, asker: Asker<Arc<Entry>, ()>, core: usize) -> Self {
+    pub fn new(keeper: &Keeper, asker: Asker<Parcel, ()>, core: usize) -> Self {
         Self(Some(Wired {
             view: Board::view(keeper.board()),
+            coming: Arc::clone(keeper.coming()),
             asker,
             core,
             sent: Cell::new(0),
@@ -164,13 +176,31 @@ impl Cache {
         let number = wired.sent.get() + 1;
         entry.stamp = keeper::stamp(wired.core, number);
         let entry = Arc::new(entry);
-        let told: Result<(), AskFault> = wired.asker.tell(Arc::clone(&entry));
+        // Before the keeper and any client can know of it.
+        wired.coming.begin(wired.core, &entry.key);
+        wired.coming.set_sent(wired.core, number);
+        let told: Result<(), AskFault> = wired.asker.tell(Some(Arc::clone(&entry)));
         if told.is_ok() {
             wired.sent.set(number);
             wired.underway_bytes.set(underway_bytes);
             wired.underway.borrow_mut().push_back(entry);
+        } else {
+            wired.coming.set_sent(wired.core, number - 1);
         }
         told.is_ok()
+    }
+
+    /// Whether another core has sent an entry under a key a moment ago, which may not be in the
+    /// table yet.
+    pub fn is_coming(&self, key: &Key) -> bool {
+        self.0.as_ref().is_some_and(|wired| wired.coming.is_elsewhere(wired.core, key))
+    }
+
+    /// Waits until all that any core has sent so far is in the table, a tenth of a second at most.
+    pub async fn settle(&self) {
+        if let Some(wired) = &self.0 {
+            let _late = wired.asker.ask(None, SETTLE_MS_MAX).await;
+        }
     }
 
     /// What a core does once a second: what it has replaced goes back to the office.
@@ -179,6 +209,8 @@ impl Cache {
             let table = wired.view.get();
             wired.forget_taken(&table);
             drop(table);
+            let underway = wired.underway.borrow();
+            wired.coming.renew(wired.core, underway.iter().map(|entry| &entry.key));
             wired.view.sweep();
         }
     }

@@ -13,6 +13,7 @@ use runtime::tally::Tally;
 use store::schema::Catalogue;
 use store::snapshot::Tables;
 
+use super::cache::Parcel;
 use super::meters::Table;
 use super::{
     AnswerBody, BodyState, Cache, Client, Config, Exchange, Keeper, Kit, Node, Outcome, Plugin,
@@ -150,8 +151,8 @@ impl Script {
 fn cache() -> Cache {
     let keeper = Arc::new(Keeper::new(1, CACHE_BYTES_MAX));
     let taker = Arc::clone(&keeper);
-    let asker = Asker::scripted(move |entry| {
-        taker.take(std::iter::once(entry));
+    let asker = Asker::scripted(move |entry: Parcel| {
+        taker.take(entry.into_iter());
         Some(())
     });
     Cache::new(&keeper, asker, 0)

@@ -6,6 +6,8 @@ use super::http::{self, Response};
 
 /// Requests on connections of their own, so that they come to all cores.
 const REQUESTS: usize = 24;
+/// Answers that are asked for twice.
+const ANSWERS: usize = 100;
 
 fn status(response: &Response) -> &str {
     response.header("x-cache-status").unwrap_or("none")
@@ -51,6 +53,32 @@ fn every_core_finds_what_one_has_kept() {
         gateway.until("/c/x?a=1", |response| status(response) == "Hit");
         assert_eq!(http::call(gateway.admin, "DELETE", "/proxy-cache", &[], b"").status, 204);
         assert_eq!(http::get(gateway.admin, &path, &[]).status, 404);
+    }
+}
+
+#[test]
+fn who_has_an_answer_gets_it_from_every_core_the_next_time() {
+    for driver in drivers() {
+        let upstream = Echo::start();
+        let gateway = Gateway::start(driver, &[]);
+        cached(&gateway, upstream.port);
+        gateway.until("/c/warm", |response| status(response) != "none");
+        for number in 0..ANSWERS {
+            let path = format!("/c/{number}");
+            let told = [0, 1].map(|_| status(&http::get(gateway.proxy, &path, &[])).to_owned());
+            assert_eq!(told, ["Miss", "Hit"], "{driver}: {path}");
+        }
+        for number in 0..ANSWERS {
+            let path = format!("/c/gone/{number}");
+            let purged = |_| {
+                let answer = http::get(gateway.proxy, &path, &[]);
+                let key = answer.header("x-cache-key").unwrap();
+                let place = format!("/proxy-cache/{key}");
+                let gone = http::call(gateway.admin, "DELETE", &place, &[], b"").status;
+                (status(&answer).to_owned(), gone)
+            };
+            assert_eq!([0, 1].map(purged), ["Miss", "Miss"].map(|told| (told.into(), 204)));
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/proxy-cache",
         methods: &[Method::Delete],
         answer: |_, lent| {
+            lent.cache.settle();
             lent.cache.clear();
             Reply::empty(204)
         },
@@ -53,6 +54,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
 
 fn one(asked: &Asked<'_>, lent: &Lent, digits: &str) -> Reply {
     let now_us = asked.now_s.cast_unsigned().saturating_mul(1_000_000);
+    lent.cache.settle();
     let found = key::of_hex(digits).and_then(|key| lent.cache.get(&key, now_us));
     match (found, asked.method) {
         (None, _) => Reply::not_found(),

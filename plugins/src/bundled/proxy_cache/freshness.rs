@@ -29,11 +29,16 @@ pub struct Directives {
 }
 
 impl Directives {
-    /// Reads all lines of a Cache-Control header. What is not understood is passed over.
+    /// Reads all lines of a Cache-Control header. What is not understood is passed over; with more
+    /// directives than are read, nothing is kept, since the rest may forbid it.
     pub fn of<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut found = Self::default();
         let parts = lines.flat_map(|line| line.split(|byte| *byte == b','));
-        for part in parts.take(DIRECTIVES_MAX) {
+        for (number, part) in parts.enumerate() {
+            if number == DIRECTIVES_MAX {
+                found.no_store = true;
+                break;
+            }
             let Ok(part) = std::str::from_utf8(part) else { continue };
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let value = seconds(value.trim().trim_matches('"'));
@@ -156,6 +161,13 @@ mod tests {
         check("max-age=\"7\"", Directives { max_age: Some(7), ..none });
         check("max-age=99999999999999999999", Directives { max_age: Some(SECONDS_MAX), ..none });
         check("public, immutable, =, ==", none);
+    }
+
+    #[test]
+    fn a_directive_behind_more_than_are_read_still_forbids() {
+        let many = |last: &str| format!("{}{last}", "public,".repeat(DIRECTIVES_MAX));
+        check(&many("private"), Directives { no_store: true, ..Directives::default() });
+        check(many("").trim_end_matches(','), Directives::default());
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use runtime::board::Board;
 use runtime::clock;
 use runtime::mailbox::{Asked, Desk};
 
-use super::{Entry, Key, SHARDS, Shard, Table, shard_of};
+use super::{Coming, Entry, Key, Parcel, SETTLE_MS_MAX, SHARDS, Shard, Table, shard_of};
 
 /// Entries that are taken in before the table is published.
 const BATCH_MAX: usize = 256;
@@ -23,6 +25,7 @@ const ENTRY_PART: usize = 8;
 pub struct Keeper {
     board: Arc<Board<Table>>,
     state: Mutex<State>,
+    coming: Arc<Coming>,
     bytes_max: usize,
 }
 
@@ -55,7 +58,12 @@ impl Keeper {
             taken: table.taken.to_vec(),
             ..State::default()
         };
-        Self { board: Arc::new(Board::new(Arc::new(table))), state: Mutex::new(state), bytes_max }
+        let (board, state) = (Arc::new(Board::new(Arc::new(table))), Mutex::new(state));
+        Self { board, state, coming: Arc::new(Coming::new(cores)), bytes_max }
+    }
+
+    pub(super) const fn coming(&self) -> &Arc<Coming> {
+        &self.coming
     }
 
     pub(super) fn board(&self) -> &Arc<Board<Table>> {
@@ -71,16 +79,24 @@ impl Keeper {
     }
 
     /// Takes entries in for ever. Runs on a thread of its own, which may be slow.
-    pub fn run(&self, desk: &Desk<Arc<Entry>, ()>) -> ! {
+    pub fn run(&self, desk: &Desk<Parcel, ()>) -> ! {
         loop {
-            match desk.next_blocking(WAIT_MS) {
-                Some(first) => {
-                    let more = std::iter::from_fn(|| desk.try_next()).take(BATCH_MAX);
-                    let batch = std::iter::once(first).chain(more);
-                    self.take(batch.map(|Asked { question, .. }| question));
+            let Some(first) = desk.next_blocking(WAIT_MS) else {
+                self.sweep(clock::wall_us());
+                continue;
+            };
+            let more = std::iter::from_fn(|| desk.try_next()).take(BATCH_MAX);
+            let (mut entries, mut waiting) = (Vec::new(), Vec::new());
+            for Asked { question, reply } in std::iter::once(first).chain(more) {
+                match question {
+                    Some(entry) => entries.push(entry),
+                    None => waiting.push(reply),
                 }
-                None => self.sweep(clock::wall_us()),
             }
+            if !entries.is_empty() {
+                self.take(entries.into_iter());
+            }
+            waiting.into_iter().for_each(|reply| reply.give(()));
         }
     }
 
@@ -97,6 +113,19 @@ impl Keeper {
         while state.bytes > self.bytes_max && state.forget_oldest() {}
         state.compact();
         self.publish(&state);
+    }
+
+    /// Waits until all that cores have sent so far is taken in, a tenth of a second at most: who
+    /// was answered may at once ask for what was kept, or have it forgotten.
+    pub fn settle(&self) {
+        let sent: Vec<u64> = self.coming.sent().collect();
+        for _ in 0..SETTLE_MS_MAX {
+            let is_taken = sent.iter().zip(&self.state().taken).all(|(sent, taken)| taken >= sent);
+            if is_taken {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The entry under a key, if it has not ended.

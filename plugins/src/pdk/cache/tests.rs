@@ -25,8 +25,8 @@ fn node(bytes_max: usize) -> Node {
     let waiting = Rc::new(RefCell::new(Vec::new()));
     let cores = [0, 1].map(|core| {
         let waiting = Rc::clone(&waiting);
-        let asker = Asker::scripted(move |entry| {
-            waiting.borrow_mut().push(entry);
+        let asker = Asker::scripted(move |entry: Parcel| {
+            waiting.borrow_mut().extend(entry);
             Some(())
         });
         Cache::new(&keeper, asker, core)
@@ -57,6 +57,39 @@ fn a_core_finds_its_own_at_once_and_others_after_the_keeper() {
     assert_eq!((node.found(0, 1), node.found(1, 1)), (Some(6), Some(6)));
     assert_eq!(node.keeper.size(), (1, 6 + ENTRY_OVERHEAD_BYTES));
     node.cores.iter().for_each(Cache::sweep);
+}
+
+#[test]
+fn a_core_sees_that_an_entry_of_another_is_coming() {
+    let node = node(64 * MIB);
+    let coming = |core: usize, number| node.cores[core].is_coming(&entry(number, 0, 0).key);
+    assert!(!coming(0, 1) && !coming(1, 1));
+    assert!(node.cores[0].keep(entry(1, 5, 99)));
+    assert!(!coming(0, 1), "it finds its own without waiting");
+    assert!(coming(1, 1) && !coming(1, 2));
+    node.cores[0].sweep();
+    assert!(coming(1, 1), "it is still on its way");
+    node.take();
+    node.cores[0].sweep();
+    assert!(!coming(1, 1) && node.found(1, 1) == Some(5));
+}
+
+#[test]
+fn the_admin_api_sees_what_cores_have_sent_before() {
+    let node = node(64 * MIB);
+    assert!(node.cores[0].keep(entry(1, 5, 99)) && node.cores[1].keep(entry(2, 5, 99)));
+    let (keeper, sent) = (Arc::clone(&node.keeper), node.waiting.take());
+    let taker = std::thread::spawn(move || {
+        for entry in sent {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            keeper.take(std::iter::once(entry));
+        }
+    });
+    node.keeper.settle();
+    node.keeper.clear();
+    assert_eq!(node.keeper.size(), (0, 0));
+    taker.join().unwrap();
+    assert_eq!(node.keeper.size(), (0, 0), "nothing came behind");
 }
 
 #[test]
