@@ -8,7 +8,7 @@ use std::sync::Arc;
 use exporter::logs::{RowKey, TRIES_MAX, TlsNames, Try};
 use runtime::buffers::Piece;
 use runtime::clock;
-use runtime::http::head::{Fields, Known, Request, Response};
+use runtime::http::head::{Fields, Known, Request, Response, query_of};
 use smallvec::SmallVec;
 use store::snapshot::Tables;
 use store::value::Row;
@@ -489,11 +489,10 @@ impl Exchange {
         self.scope.service.as_ref().map(|row| row.id())
     }
 
-    /// The client's query without its question mark; none if the target has no question mark.
+    /// The client's query without its question mark and without a fragment; none if the target has
+    /// no question mark.
     pub fn query(&self) -> Option<&[u8]> {
-        let target = self.request.target();
-        let mark = memchr::memchr(b'?', target)?;
-        target.get(mark + 1..)
+        query_of(self.request.target())
     }
 
     /// The client's path as it stands in the target, without the query.

@@ -1,23 +1,21 @@
 //! The request target: where its path ends and its query begins.
 
+use runtime::http::head::query_of;
+
 /// The parts of a request target in origin form, as they were received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target<'a> {
     /// Everything up to the first `?`.
     pub path: &'a [u8],
-    /// What follows the `?`; `Some` and empty for a bare `?`.
+    /// What follows the `?`, without a fragment; `Some` and empty for a bare `?`.
     pub query: Option<&'a [u8]>,
 }
 
 /// Takes a request target apart.
 #[must_use]
 pub fn split(target: &[u8]) -> Target<'_> {
-    match memchr::memchr(b'?', target) {
-        Some(at) => {
-            Target { path: target.get(..at).unwrap_or_default(), query: target.get(at + 1..) }
-        }
-        None => Target { path: target, query: None },
-    }
+    let end = memchr::memchr(b'?', target).unwrap_or(target.len());
+    Target { path: target.get(..end).unwrap_or_default(), query: query_of(target) }
 }
 
 #[cfg(test)]
@@ -36,5 +34,7 @@ mod tests {
         check("/a/b?x=1?y", "/a/b", Some("x=1?y"));
         check("/a?", "/a", Some(""));
         check("/?/x", "/", Some("/x"));
+        check("/a?x=1#f?g", "/a", Some("x=1"));
+        check("/?#f", "/", Some(""));
     }
 }

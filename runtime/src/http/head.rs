@@ -19,7 +19,7 @@ mod target;
 pub use fault::HeadFault;
 pub use fields::{FIELDS_BYTES_MAX, Fields};
 pub use names::{Known, Name, Seen};
-pub use target::{check_host, check_target};
+pub use target::{check_host, check_target, query_of};
 
 pub(crate) use fields::{is_disguised, is_odd, is_token, push_clean};
 pub(crate) use target::push_target;
@@ -408,8 +408,8 @@ mod tests {
         check(&format!("GET HTTP://b.com:81/x?y HTTP/1.1{h}"), Ok(Some(("GET", "/x?y"))));
         check(&format!("GET https://b.com HTTP/1.1{h}"), Ok(Some(("GET", "/"))));
         check(&format!("GET http://b.com?x HTTP/1.1{h}"), Ok(Some(("GET", "/?x"))));
-        check(&format!("GET /a?x=1#f?g HTTP/1.1{h}"), Ok(Some(("GET", "/a?x=1"))));
-        check(&format!("GET http://b.com?#f HTTP/1.1{h}"), Ok(Some(("GET", "/?"))));
+        check(&format!("GET /a?x=1#f?g HTTP/1.1{h}"), Ok(Some(("GET", "/a?x=1#f?g"))));
+        check(&format!("GET http://b.com?#f HTTP/1.1{h}"), Ok(Some(("GET", "/?#f"))));
         check(&format!("GET http://u@b.com/ HTTP/1.1{h}"), Err(HeadFault::TargetHost));
         check(&format!("GET http:///x HTTP/1.1{h}"), Err(HeadFault::TargetHost));
         check(&format!("GET ftp://b/ HTTP/1.1{h}"), Err(HeadFault::TargetForm));

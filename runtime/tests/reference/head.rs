@@ -113,7 +113,7 @@ fn target_of(target: &[u8]) -> Option<Vec<u8>> {
     }
     std::str::from_utf8(target).ok()?;
     if target.first() == Some(&b'/') {
-        return path_is_good(target).then(|| without_fragment(target));
+        return path_is_good(target).then(|| target.to_vec());
     }
     let colon = target.iter().position(|byte| *byte == b':')?;
     let scheme = target[..colon].to_ascii_lowercase();
@@ -125,14 +125,7 @@ fn target_of(target: &[u8]) -> Option<Vec<u8>> {
     let (host, path) = rest.split_at(end);
     let slash: &[u8] = if path.first() == Some(&b'/') { b"" } else { b"/" };
     let path = [slash, path].concat();
-    (host_is_good(host) && path_is_good(&path)).then(|| without_fragment(&path))
-}
-
-/// What stands behind a query's `#` is not passed on.
-fn without_fragment(target: &[u8]) -> Vec<u8> {
-    let query = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
-    let hash = target[query..].iter().position(|byte| *byte == b'#');
-    target[..hash.map_or(target.len(), |hash| query + hash)].to_vec()
+    (host_is_good(host) && path_is_good(&path)).then_some(path)
 }
 
 /// Good escapes, and never above the root once they are decoded.

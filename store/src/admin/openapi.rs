@@ -119,6 +119,12 @@ fn operation(place: Place, method: Method) -> Json {
         "content": { "application/json": { "schema": named("fault") } },
     });
     let mut shown = json!({ "responses": { status: done, "4XX": fault } });
+    if matches!(place, Place::Fixed(Fixed::Ready)) && method == Method::Post {
+        // Kong says neither what was done nor what is wrong.
+        let [done, refused] = ["The node is draining.", "Another word than `draining`."]
+            .map(|description| json!({ "description": description }));
+        return json!({ "responses": { "204": done, "400": refused } });
+    }
     if matches!(place, Place::Fixed(Fixed::Ready)) {
         shown["responses"]["5XX"] = shown["responses"]["4XX"].clone();
     }

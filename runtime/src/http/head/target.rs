@@ -4,8 +4,7 @@ use super::HeadFault;
 
 /// Appends path and query of a received target, and its host to `host`.
 ///
-/// An absolute form loses its scheme and host: Kong routes by the Host line, not by the target. A
-/// fragment behind the query is nobody's business, as in nginx.
+/// An absolute form loses its scheme and host: Kong routes by the Host line, not by the target.
 pub(super) fn push_received(
     out: &mut Vec<u8>,
     host: &mut Vec<u8>,
@@ -23,11 +22,14 @@ pub(super) fn push_received(
         out.push(b'/');
     }
     out.extend_from_slice(path);
-    let query = memchr::memchr(b'?', out).unwrap_or(out.len());
-    if let Some(hash) = out.get(query..).and_then(|query| memchr::memchr(b'#', query)) {
-        out.truncate(query + hash);
-    }
     check_target(out)
+}
+
+/// The query of a target, without its question mark and without a fragment, which is nobody's
+/// business, as in nginx; logs and events show the target with it. `None` without a question mark.
+pub fn query_of(target: &[u8]) -> Option<&[u8]> {
+    let query = target.get(memchr::memchr(b'?', target)? + 1..)?;
+    query.get(..memchr::memchr(b'#', query).unwrap_or(query.len()))
 }
 
 /// Appends a target of our own; bytes that would break the line are percent-encoded.
