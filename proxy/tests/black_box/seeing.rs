@@ -117,6 +117,21 @@ fn lines(gateway: &Gateway, name: &str, count: usize) -> Vec<String> {
     }
 }
 
+/// The first line of the proxy's log with these words. Each core writes its own lines, so those of
+/// another may be there first.
+#[track_caller]
+fn line_with(gateway: &Gateway, words: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let found = lines(gateway, "logs/proxy.log", 1).into_iter().find(|l| l.contains(words));
+        if let Some(line) = found {
+            return line;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "no line with {words}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn the_access_log_is_nginxs_or_json() {
     for driver in drivers() {
@@ -132,15 +147,7 @@ fn the_access_log_is_nginxs_or_json() {
         let answer = http::get(gateway.proxy, "/r/x?y=\"", &headers);
         assert_eq!(answer.status, 200, "{driver}");
         let id = answer.header("X-Kong-Request-Id").unwrap();
-        let begun = Instant::now();
-        let line = loop {
-            let mine = |line: &String| line.contains(id);
-            if let Some(line) = lines(&gateway, "logs/proxy.log", 1).into_iter().find(mine) {
-                break line;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(10), "{driver}: the line is missing");
-            std::thread::sleep(Duration::from_millis(20));
-        };
+        let line = line_with(&gateway, id);
         let mut told: Value = serde_json::from_str(&line).unwrap();
         for key in ["time", "request_ms", "upstream_ms", "route_id", "service_id", "consumer_id"] {
             let value = told.as_object_mut().unwrap().remove(key).unwrap();
@@ -155,9 +162,7 @@ fn the_access_log_is_nginxs_or_json() {
         });
         assert_eq!(told, expected, "{driver}");
         // Where nobody was asked there is nothing to tell of an upstream.
-        let refused =
-            lines(&gateway, "logs/proxy.log", 2).into_iter().find(|l| l.contains(":401,"));
-        let told: Value = serde_json::from_str(&refused.unwrap()).unwrap();
+        let told: Value = serde_json::from_str(&line_with(&gateway, ":401,")).unwrap();
         assert_eq!((&told["upstream_addr"], &told["upstream_ms"]), (&Value::Null, &Value::Null));
         assert_eq!((&told["route"], &told["consumer"]), (&json!("r"), &Value::Null), "{driver}");
         // The Admin API's own log keeps nginx's format.
