@@ -351,18 +351,32 @@ impl Scan<'_> {
                 0..=0x1f => return Err(NotJson),
                 b'\\' => match self.next()? {
                     b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                    b'u' => {
-                        for _digit in 0..4 {
-                            if !self.next()?.is_ascii_hexdigit() {
-                                return Err(NotJson);
-                            }
-                        }
-                    }
+                    b'u' => self.code_point()?,
                     _ => return Err(NotJson),
                 },
                 _ => {}
             }
         }
+    }
+
+    /// The rest of an escaped code point, behind `\u`. Half a pair is no text: strict readers refuse
+    /// it, and one event with it would cost its batch.
+    fn code_point(&mut self) -> Result<(), NotJson> {
+        match self.hex()? {
+            0xd800..=0xdbff => {
+                self.word(b"\\u")?;
+                if (0xdc00..=0xdfff).contains(&self.hex()?) { Ok(()) } else { Err(NotJson) }
+            }
+            0xdc00..=0xdfff => Err(NotJson),
+            _ => Ok(()),
+        }
+    }
+
+    fn hex(&mut self) -> Result<u32, NotJson> {
+        (0..4).try_fold(0, |value, _| {
+            let digit = char::from(self.next()?).to_digit(16).ok_or(NotJson)?;
+            Ok(value << 4 | digit)
+        })
     }
 
     /// The rest of a number, behind its first byte.
@@ -426,6 +440,21 @@ mod tests {
         check(" \n[1, 2,{ \"a\" : [ null ] } ] \n", &[], Some("[1, 2,{ \"a\" : [ null ] } ]"));
         check("[1, 2,{ \"a\" : [ null ], \"p\":0 } ]", &["p"], Some("[1,2,{\"a\":[null]}]"));
         check("\u{feff}{\"a\":-0.5E+3}", &[], Some("{\"a\":-0.5E+3}"));
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_is_no_json() {
+        check(r#"["\ud83d\ude00\uFFFF"]"#, &[], Some(r#"["\ud83d\ude00\uFFFF"]"#));
+        for body in [
+            r#"{"pin\ud800":1}"#,
+            r#"["\uDFFF"]"#,
+            r#"["\ud800\ud800"]"#,
+            r#"["\ud800\n"]"#,
+            r#"["\ud800"#,
+        ] {
+            check(body, &[], None);
+            check(body, &["pin"], None);
+        }
     }
 
     #[test]
