@@ -366,7 +366,8 @@ fn a_node_that_quits_answers_what_is_open_and_keeps_no_connection() {
         let mut idle = open("/s/bytes/1");
         assert_eq!(idle.read(&mut [0; 4_096]).map(|bytes| bytes > 0).ok(), Some(true));
         let mut slow: Vec<_> = (0..4).map(|_| open("/s/delay/1500/bytes/9")).collect();
-        thread::sleep(Duration::from_millis(300));
+        // A busy machine takes a while to read them.
+        thread::sleep(Duration::from_millis(800));
         let begun = Instant::now();
         gateway.begin_to_quit();
         for stream in &mut slow {
