@@ -359,8 +359,8 @@ impl Scan<'_> {
         }
     }
 
-    /// The rest of an escaped code point, behind `\u`. Half a pair is no text: strict readers refuse
-    /// it, and one event with it would cost its batch.
+    /// The rest of an escaped code point, behind `\u`. Half a pair is no text: strict readers
+    /// refuse it, and one event with it would cost its batch.
     fn code_point(&mut self) -> Result<(), NotJson> {
         match self.hex()? {
             0xd800..=0xdbff => {
