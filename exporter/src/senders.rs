@@ -209,7 +209,7 @@ fn deliver(job: &Job) -> (Outcome, Uuid) {
 ///
 /// Entries are read into the batch itself and their texts moved together over their heads. The
 /// room is a power of two: an allocator keeps places for each class of sizes it has served, and
-/// batches of all sizes made memory grow by some 30 bytes for each of the first million events.
+/// batches of all sizes made memory grow by some 30 bytes for each event at first.
 fn batch_of(runs: &[Run]) -> io::Result<(Vec<u8>, Uuid)> {
     let bytes: usize = runs.iter().flat_map(|run| &run.lens).map(|len| *len as usize).sum();
     let mut batch = Vec::with_capacity((bytes + 2).next_power_of_two().max(BATCH_ROOM_MIN));

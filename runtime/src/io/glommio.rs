@@ -1,9 +1,9 @@
 //! The driver on glommio 0.9, in builds with the feature `glommio`.
 //!
-//! A second machine under the same road, for those who want its schedulers; what it costs beside
-//! the other two has not been measured, and it knows no fallback. What of it is used: its executor
-//! for tasks and timers, and its stream as a way to wait for readiness, which it tells through
-//! polls in its rings. What it lacks is worked round here:
+//! A second machine under the same road, for those who want its schedulers; it costs half as much
+//! again as epoll (`ARCHITECTURE.md`, "Drivers") and knows no fallback. What of it is used: its
+//! executor for tasks and timers, and its stream as a way to wait for readiness, which it tells
+//! through polls in its rings. What it lacks is worked round here:
 //! - It has no call that only waits for readiness: a read of no bytes does, since Linux answers
 //!   it with 0 where something came and with EAGAIN where nothing did.
 //! - Its writes take one slice: several pieces go out with sendmsg(2), and only when the socket is

@@ -225,10 +225,10 @@ pub static TABLE: &[Setting] = &[
         "User and group that the workers run as.").also(&["nginx_main_user"]),
     built("nginx_worker_processes", Text, "auto",
         "How many cores serve: auto or a number.").also(&["nginx_main_worker_processes"]),
-    moot("nginx_daemon", Switch, "on",
+    built("nginx_daemon", Switch, "on",
         "Whether kong start leaves the terminal; tollgate start never does.")
         .also(&["nginx_main_daemon"]),
-    moot("nginx_main_daemon", Text, "on", "As nginx_daemon."),
+    built("nginx_main_daemon", Text, "on", "As nginx_daemon."),
     later("nginx_main_user", Text, "kong kong", "As nginx_user."),
     built("nginx_main_worker_processes", Text, "auto", "As nginx_worker_processes."),
     built("nginx_main_worker_rlimit_nofile", Text, "auto",
