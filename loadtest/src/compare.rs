@@ -50,8 +50,11 @@ pub struct Options {
     pub rows: Vec<String>,
     /// The gateway's CPU.
     pub road_cpu: usize,
-    /// The CPU of clients, upstream, collector and the gateway's other threads.
+    /// The CPU of clients, upstream and collector.
     pub load_cpu: usize,
+    /// The CPU of the gateway's other threads; without it the load's. The road's own is what a
+    /// machine with one CPU has.
+    pub office_cpu: Option<usize>,
 }
 
 /// The names of all rows.
@@ -100,13 +103,14 @@ pub fn run(options: &Options) -> Result<(), Fault> {
         rows.retain(|row| row.is_minimal());
     }
     cpu::pin(None, &[options.load_cpu])?;
-    // The load must not wait for the office's threads that share its CPU; only root may ask.
-    let _ = rustix::process::setpriority_process(None, -15);
     let mut engine = Engine::new("127.0.0.1:0".parse()?, options.body_bytes)?;
     let upstream = engine.upstream.addr()?;
     let collector = Collector::start("127.0.0.1:0".parse()?, Depth::Count)?;
     let mut servers = start_all(options, upstream, &collector)?;
     servers.extend(start_minimal(options, upstream)?);
+    // The load must not wait for the office and the collector, which share its CPU here and have
+    // CPUs of their own elsewhere. Only root may ask; what was started before stays as it is.
+    let _ = rustix::process::setpriority_process(None, -15);
     println!(
         "{} rounds of {} ms, {} connections, answers of {} bytes, road on CPU {}, load on CPU {}",
         options.rounds,
@@ -168,7 +172,7 @@ fn start_all(
                 scene::plain(&mut admin, upstream)?;
                 scene::guarded(&mut admin, &collector.url())?;
                 scene::reported(&mut admin, &collector.url())?;
-                server.move_office(&[options.load_cpu]);
+                server.move_office(&[options.office_cpu.unwrap_or(options.load_cpu)]);
                 servers.push(server);
             }
             Err(fault) if driver == "io_uring" => {
@@ -381,6 +385,11 @@ fn report(row: &Row, targets: &[Target<'_>]) {
             ratio(|r| r.road_us),
             ratio(|r| r.whole_us)
         );
+        if row.by == By::Rate {
+            let ours = of(target, |r| r.p99_us);
+            let late = stats::middle_difference(&ours, &of(&targets[0], |r| r.p99_us));
+            println!("{:32} p99 - baseline, the median of the rounds: {late:.0} us", "");
+        }
         let goal = row.goal(&target.label);
         if goal > 0.0 {
             let road = stats::ratio(&of(target, |r| r.road_us), &of(&targets[0], |r| r.road_us));

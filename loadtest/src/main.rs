@@ -26,12 +26,12 @@ loadtest: drives any gateway with the same load
   loadtest compare [--tollgate PROGRAM] [--drivers epoll,io_uring] [--rounds 10] [--visit-ms 3000]
                    [--connections 64] [--bytes 1024] [--rate 4000]
                    [--rows get,post,tls,handshake,download,h2,h2c,download-tls,plugins,rate,moesif,
-                   moesif-rate] [--road-cpu 1] [--load-cpu 0] [--other PROGRAM]
-                   [--minimal PROGRAM [--loops epoll,tokio,io_uring]]
+                   moesif-rate] [--road-cpu 1] [--load-cpu 0] [--office-cpu 0]
+                   [--other PROGRAM] [--minimal PROGRAM [--loops epoll,tokio,io_uring]]
       Tollgate beside nginx in interleaved rounds; without a program nginx beside itself;
       --drivers glommio where Tollgate was built with it; --other is another build of Tollgate;
       --minimal is bench/examples/minimal.rs, with it the rows get and rate alone;
-      h2 and h2c need the program h2load
+      h2 and h2c need the program h2load; --office-cpu like --road-cpu is a machine of one CPU
   loadtest prove --tollgate PROGRAM [--drivers epoll,io_uring]
                  [--only crash,outage,losses,cycles,rate,live,idle,allocations,plugins,sinks,
                    cache,million,million-postgres,postgres,nodes,together,office,slow,upstream,
@@ -258,6 +258,7 @@ fn compare_options(mut line: Parser) -> Result<compare::Options, Fault> {
         rows: compare::every_row(),
         road_cpu: 1,
         load_cpu: 0,
+        office_cpu: None,
     };
     while let Some(arg) = line.next()? {
         match arg {
@@ -274,6 +275,7 @@ fn compare_options(mut line: Parser) -> Result<compare::Options, Fault> {
             Arg::Long("rows" | "scenarios") => options.rows = list(&line.value()?.string()?),
             Arg::Long("road-cpu") => options.road_cpu = line.value()?.parse()?,
             Arg::Long("load-cpu") => options.load_cpu = line.value()?.parse()?,
+            Arg::Long("office-cpu") => options.office_cpu = Some(line.value()?.parse()?),
             other => return Err(other.unexpected().into()),
         }
     }

@@ -55,6 +55,30 @@ pub fn difference(ours: &[f64], theirs: &[f64]) -> Estimate {
     mean(&differences)
 }
 
+/// The median of `ours[i] - theirs[i]`, round by round, between two of the differences themselves: so
+/// a round in which the machine stood still counts as one round, however long it stood. The
+/// interval is infinite below six rounds.
+pub fn middle_difference(ours: &[f64], theirs: &[f64]) -> Estimate {
+    let mut differences: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a - b).collect();
+    differences.sort_by(f64::total_cmp);
+    let count = differences.len();
+    // How many of the differences lie below the true median is a matter of so many coins.
+    let (mut outside, mut coins, mut beyond) = (0, 1.0, 0.0);
+    while outside < count / 2 {
+        beyond += coins / 2_f64.powi(count as i32);
+        if beyond > 0.025 {
+            break;
+        }
+        outside += 1;
+        coins *= (count + 1 - outside) as f64 / outside as f64;
+    }
+    let end =
+        |at: Option<usize>, none| at.and_then(|at| differences.get(at)).copied().unwrap_or(none);
+    let low = end(outside.checked_sub(1), f64::NEG_INFINITY);
+    let high = end((outside > 0).then(|| count - outside), f64::INFINITY);
+    Estimate { mean: median(&differences), low, high }
+}
+
 /// The slope of the straight line through points (x, y), by least squares; the interval is infinite
 /// for fewer than three. It takes the points' distances from the line for independent.
 pub fn slope(points: &[(f64, f64)]) -> Estimate {
@@ -95,6 +119,22 @@ mod tests {
     fn intervals_are_those_of_the_textbook() {
         check(mean(&[1.0, 2.0, 3.0, 4.0]), 2.5, 3.182 * (5.0_f64 / 3.0 / 4.0).sqrt());
         check(difference(&[3.0, 5.0], &[1.0, 1.0]), 3.0, 12.706);
+    }
+
+    #[test]
+    fn the_median_of_differences_lies_between_two_of_them() {
+        #[track_caller]
+        fn check(count: u32, expected: [f64; 3]) {
+            let ours: Vec<f64> = (1..=count).map(|at| f64::from(at).powi(3)).collect();
+            let theirs = vec![0.0; ours.len()];
+            let found = middle_difference(&ours, &theirs);
+            assert_eq!([found.mean, found.low, found.high].map(f64::cbrt), expected, "{count}");
+        }
+        check(5, [3.0, f64::NEG_INFINITY, f64::INFINITY]);
+        check(6, [4.0, 1.0, 6.0]);
+        check(10, [6.0, 2.0, 9.0]);
+        check(12, [7.0, 3.0, 10.0]);
+        check(20, [11.0, 6.0, 15.0]);
     }
 
     #[test]
