@@ -345,12 +345,13 @@ impl Deadline {
     }
 }
 
-/// Closes every connection of this core that waits between two requests.
+/// Closes every connection of this core that waits between two requests, but for those from which
+/// something has come that is not read yet: who has asked gets an answer.
 pub(crate) fn close_idle() {
     let all: Vec<Rc<Alarm>> = WHEEL
         .with(|wheel| wheel.borrow().slots.iter().flatten().filter_map(Weak::upgrade).collect());
     for alarm in all {
-        if alarm.idle.get() && alarm.due_us.get() != 0 {
+        if alarm.idle.get() && alarm.due_us.get() != 0 && alarm.closer.is_quiet() {
             alarm.fire();
         }
     }
@@ -526,6 +527,27 @@ mod tests {
         busy.arm(60_000);
         close_idle();
         assert_eq!((idle.missed(), busy.missed()), (true, false));
+    }
+
+    #[test]
+    fn draining_leaves_open_what_is_not_read() {
+        use std::io::Write;
+        for &choice in io::IoChoice::EACH {
+            io::block_on_core(choice, async {
+                let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                let addr = listener.local_addr().unwrap();
+                let mut client = std::net::TcpStream::connect(addr).unwrap();
+                let (reader, _writer) = io::adopt(listener.accept().unwrap().0.into()).unwrap();
+                let deadline = Deadline::new(reader.closer());
+                deadline.arm_idle(60_000);
+                client.write_all(b"asked").unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                close_idle();
+                assert!(!deadline.missed(), "{choice:?}");
+                drop(client);
+            })
+            .unwrap();
+        }
     }
 
     #[test]

@@ -145,7 +145,9 @@ struct Inner {
     all: Arc<[Arc<Shared>]>,
     connections_max: u64,
     order: Cell<Order>,
-    /// Wake when the order changes or the last connection ends.
+    /// How many tasks accept.
+    listening: Cell<usize>,
+    /// Wake when the order changes, or the last connection or accepting task ends.
     watchers: RefCell<Vec<Waker>>,
     /// Every open connection, so that stopping can close it. Free places are `None`.
     open: RefCell<Vec<Option<Closer>>>,
@@ -444,6 +446,7 @@ impl Seed {
             all: self.all,
             connections_max: self.connections_max,
             order: Cell::new(Order::Run),
+            listening: Cell::new(0),
             watchers: RefCell::default(),
             open: RefCell::default(),
             free: RefCell::default(),
@@ -470,7 +473,8 @@ impl Seed {
         core.until(|inner| inner.order.get() != Order::Run).await;
         clock::close_idle();
         core.until(|inner| {
-            inner.order.get() == Order::Stop || inner.shared.counters.counts().active == 0
+            let nobody = inner.listening.get() == 0 && inner.shared.counters.counts().active == 0;
+            inner.order.get() == Order::Stop || nobody
         })
         .await;
         if core.active() > 0 {
@@ -494,13 +498,35 @@ fn hear(core: &Core) {
     errands.iter().for_each(|errand| errand());
 }
 
+/// One task that accepts.
+struct Listening(Core);
+
+impl Listening {
+    fn begin(core: &Core) -> Self {
+        core.0.listening.set(core.0.listening.get() + 1);
+        Self(core.clone())
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.0.listening.set(self.0.0.listening.get() - 1);
+        self.0.wake_watchers();
+    }
+}
+
 /// Accepts until the core drains, and serves each connection in a task of its own.
+///
+/// Whom the kernel has let in before is served even then: closing the socket would break the
+/// connection of a client who has asked already.
 async fn accept_all<S, F>(core: Core, mut listener: Listener, listen: usize, serve: Rc<S>)
 where
     S: Fn(Accepted) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
+    let _listening = Listening::begin(&core);
     let (mut log_us, mut burst) = (0, 0);
+    let (mut has_looked, mut late) = (false, 0);
     loop {
         burst += 1;
         if burst % io::ACCEPTS_MAX == 0 {
@@ -510,14 +536,21 @@ where
         let next = {
             let mut accept = pin!(listener.accept());
             let mut drained = pin!(core.until(|inner| inner.order.get() != Order::Run));
-            poll_fn(|cx| match drained.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(None),
-                Poll::Pending => accept.as_mut().poll(cx).map(Some),
+            poll_fn(|cx| match accept.as_mut().poll(cx) {
+                Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+                Poll::Pending => drained.as_mut().poll(cx).map(|()| None),
             })
             .await
         };
+        late += usize::from(core.draining());
         match next {
-            None => return,
+            _ if late > io::ACCEPTS_MAX => return,
+            None if has_looked => return,
+            // The driver has not told yet of those who came with the order.
+            None => {
+                has_looked = true;
+                io::yield_now().await;
+            }
             Some(Ok((reader, writer, peer))) => {
                 let Some(over) = admit(&core) else { continue };
                 let accepted = Accepted { reader, writer, peer, listen, over };
@@ -683,28 +716,80 @@ mod tests {
         IoChoice::EACH.iter().filter(|io| **io != IoChoice::Epoll).for_each(|io| check(*io));
     }
 
+    /// The only core sleeps while clients connect, ask and the order to drain comes.
+    #[test]
+    fn who_has_asked_before_the_order_to_drain_is_answered() {
+        for &io in IoChoice::EACH {
+            let mut cores = start(&plan(1, io), |_| {
+                |core: Core| {
+                    move |mut accepted: Accepted| {
+                        let core = core.clone();
+                        async move {
+                            let (_, page) = accepted.reader.read(Page::take()).await;
+                            if page.bytes() == b"sleep" {
+                                std::thread::sleep(Duration::from_millis(500));
+                            }
+                            let words = Pages::from_iter([page.freeze()]);
+                            if accepted.writer.write(words).await.is_ok() && !core.draining() {
+                                echo(core, accepted).await;
+                            }
+                        }
+                    }
+                }
+            })
+            .unwrap();
+            let addr = cores.addrs()[0];
+            let connect = || {
+                let stream = TcpStream::connect(addr).unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                stream
+            };
+            let (mut idle, mut known) = (connect(), connect());
+            assert_eq!((say(&mut idle, b"a"), say(&mut known, b"b")), (b"a".into(), b"b".into()));
+            let mut sleeper = connect();
+            sleeper.write_all(b"sleep").unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+            let mut others: Vec<TcpStream> = (0..20).map(|_| connect()).collect();
+            others.push(known);
+            others.iter_mut().for_each(|stream| stream.write_all(b"asked").unwrap());
+            assert!(cores.drain(5_000), "{io:?}: all connections ended by themselves");
+            for stream in &mut others {
+                let mut answer = [0; 5];
+                stream.read_exact(&mut answer).unwrap();
+                assert_eq!(&answer, b"asked", "{io:?}");
+            }
+            assert_eq!(idle.read(&mut [0; 8]).unwrap(), 0, "{io:?}: the idle one is closed");
+        }
+    }
+
+    /// How many of 80 connections another core took than the one that the kernel had chosen.
+    fn handed_over(io: IoChoice) -> u64 {
+        let cores = start_echo(&plan(4, io));
+        let addr = cores.addrs()[0];
+        let mut streams: Vec<TcpStream> = (0..80)
+            .map(|_| {
+                let mut stream = TcpStream::connect(addr).unwrap();
+                // Answered, so that it is counted before the next one comes.
+                assert_eq!(say(&mut stream, b"a"), b"a");
+                stream
+            })
+            .collect();
+        let counts = cores.counts();
+        let active = || counts.iter().map(|counts| counts.active);
+        assert_eq!(active().sum::<u64>(), 80, "{counts:?}");
+        let (most, least) = (active().max().unwrap(), active().min().unwrap());
+        assert!(!handoff::is_much(most - 1, least), "{counts:?}");
+        assert!(streams.iter_mut().all(|stream| say(stream, b"still here") == b"still here"));
+        drop(streams);
+        soon(|| super::tests::active(&cores) == 0);
+        counts.iter().map(|counts| counts.handed).sum()
+    }
+
     #[test]
     fn connections_are_spread_over_the_cores() {
         for &io in IoChoice::EACH {
-            let cores = start_echo(&plan(4, io));
-            let addr = cores.addrs()[0];
-            let mut streams: Vec<TcpStream> = (0..80)
-                .map(|_| {
-                    let mut stream = TcpStream::connect(addr).unwrap();
-                    // Answered, so that it is counted before the next one comes.
-                    assert_eq!(say(&mut stream, b"a"), b"a");
-                    stream
-                })
-                .collect();
-            let counts = cores.counts();
-            let active = || counts.iter().map(|counts| counts.active);
-            assert_eq!(active().sum::<u64>(), 80, "{counts:?}");
-            let (most, least) = (active().max().unwrap(), active().min().unwrap());
-            assert!(!handoff::is_much(most - 1, least), "{counts:?}");
-            assert!(counts.iter().any(|counts| counts.handed > 0), "{counts:?}");
-            assert!(streams.iter_mut().all(|stream| say(stream, b"still here") == b"still here"));
-            drop(streams);
-            soon(|| super::tests::active(&cores) == 0);
+            // Now and then the kernel itself spreads them well.
+            assert!((0..5).any(|_| handed_over(io) > 0), "{io:?}");
         }
     }
 

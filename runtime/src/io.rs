@@ -482,6 +482,17 @@ impl Closer {
             CloserOf::Nothing => {}
         }
     }
+
+    /// Whether nothing has come that was not read: no bytes, no end. A call to the kernel.
+    pub fn is_quiet(&self) -> bool {
+        match &self.0 {
+            CloserOf::Monoio(closer) => closer.is_quiet(),
+            CloserOf::Epoll(closer) => closer.is_quiet(),
+            CloserOf::Glommio(closer) => closer.is_quiet(),
+            CloserOf::Script(closer) => closer.is_quiet(),
+            CloserOf::Nothing => true,
+        }
+    }
 }
 
 impl Listener {

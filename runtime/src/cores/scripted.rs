@@ -23,6 +23,7 @@ impl Core {
             connections_max: 0,
             shared,
             order: Cell::new(Order::Run),
+            listening: Cell::new(0),
             watchers: RefCell::default(),
             open: RefCell::default(),
             free: RefCell::default(),

@@ -200,6 +200,10 @@ impl Closer {
             let _ = rustix::net::shutdown(socket.fd(), Shutdown::Both);
         }
     }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.0.upgrade().is_none_or(|socket| socket::is_quiet(socket.fd()))
+    }
 }
 
 /// Both halves of a connected socket.

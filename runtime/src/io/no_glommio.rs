@@ -79,6 +79,10 @@ impl Closer {
     pub(super) fn close(&self) {
         match self.0 {}
     }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        match self.0 {}
+    }
 }
 
 pub(super) fn adopt(_fd: OwnedFd) -> Result<(Reader, Writer)> {

@@ -172,6 +172,10 @@ impl Closer {
             end.close();
         }
     }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.0.upgrade().is_none_or(|end| end.from.is_quiet())
+    }
 }
 
 /// Both ends of a new connection, each as its two halves.
