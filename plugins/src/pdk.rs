@@ -26,6 +26,7 @@ mod office;
 pub mod parameters;
 mod pattern;
 pub mod query;
+mod remembered;
 pub mod script;
 pub mod template;
 pub mod window;
@@ -49,6 +50,7 @@ pub use kit::{Kit, Node};
 pub use notes::Notes;
 pub use office::{Answered, Errand, Office, Refused, Rows, Write};
 pub use pattern::{Pattern, Search};
+pub use remembered::Remembered;
 
 /// A plugin as data: what it is called, what it can be told, when it runs.
 pub struct Spec {

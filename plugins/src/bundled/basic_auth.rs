@@ -8,6 +8,7 @@ use store::schema::{
     Entity, Field, PluginSchema, Preset, Random, Transform, boolean, foreign, text, typical,
 };
 use store::value::{Row, Value};
+use uuid::Uuid;
 
 use crate::pdk::{
     Answer, Config, Credential, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step, credentials,
@@ -81,16 +82,17 @@ pub static CREDENTIALS: Entity = Entity {
 fn hash_password(row: &mut Value, _random: &mut Random<'_>) -> Result<(), String> {
     let consumer = row.get("consumer").as_id().ok_or("there is no consumer")?;
     let password = row.get("password").as_text().ok_or("there is no password")?;
-    let hashed = hashed(password.as_bytes(), &consumer.to_string());
+    let hashed = hashed(password.as_bytes(), consumer);
     row.put("password", Value::text(hashed));
     Ok(())
 }
 
 /// The stored form: SHA-1 in hexadecimal digits, as in every Kong database.
-fn hashed(password: &[u8], consumer_id: &str) -> String {
+fn hashed(password: &[u8], consumer_id: Uuid) -> String {
+    let mut id = Uuid::encode_buffer();
     let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     context.update(password);
-    context.update(consumer_id.as_bytes());
+    context.update(consumer_id.hyphenated().encode_lower(&mut id).as_bytes());
     credentials::hex(context.finish().as_ref())
 }
 
@@ -124,10 +126,6 @@ impl Plugin for BasicAuth {
 
 impl BasicAuth {
     fn authenticate(&self, exchange: &mut Exchange) -> bool {
-        let fields = &exchange.request.fields;
-        if !fields.contains("authorization") && !fields.contains("proxy-authorization") {
-            return false;
-        }
         let found = match self.look_up(exchange, "proxy-authorization") {
             Some((_, Some(row), password)) => Some((row, password)),
             _ => self
@@ -157,7 +155,7 @@ type Found = (Vec<u8>, Option<std::sync::Arc<Row>>, Vec<u8>);
 fn accept(exchange: &mut Exchange, row: &Row, password: &[u8]) -> bool {
     let Some(consumer_id) = row.foreign("consumer") else { return false };
     let stored = row.text("password").unwrap_or_default();
-    let given = hashed(password, &consumer_id.to_string());
+    let given = hashed(password, consumer_id);
     if !credentials::same(stored.as_bytes(), given.as_bytes()) {
         return false;
     }
@@ -243,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_password_of_any_kong_database_is_known() {
-        let consumer = "4304349b-eed7-454d-8fd8-9d4284f0fd4f";
+        let consumer = Uuid::from_u128(0x4304_349b_eed7_454d_8fd8_9d42_84f0_fd4f);
         assert_eq!(hashed(b"pass", consumer), "b2f5a67fb50f0beeaf9cea6ee8e972f559d5909e");
     }
 

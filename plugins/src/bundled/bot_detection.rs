@@ -3,15 +3,13 @@
 //! Source: Kong `kong/plugins/bot-detection/{schema,handler,rules}.lua`; the list of bots is that
 //! of github.com/ua-parser/uap-core (`regexes.yaml`, Apache-2.0) in Kong's version; recorded cases.
 
-use std::cell::RefCell;
 use std::sync::OnceLock;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use store::schema::{Field, PluginSchema, Preset, array, text};
 
 use crate::pdk::{
-    Answer, Config, Exchange, Fault, Pattern, Phase, Plugin, Prepared, Search, Spec, Step,
+    Answer, Config, Exchange, Fault, Pattern, Phase, Plugin, Prepared, Remembered, Search, Spec,
+    Step,
 };
 
 /// The plugin.
@@ -62,7 +60,7 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
             allow: allow.search(),
             deny: deny.search(),
             bots: bots.search(),
-            verdicts: RefCell::default(),
+            verdicts: Remembered::default(),
         })
     }))
 }
@@ -79,7 +77,7 @@ struct BotDetection {
     deny: Search,
     bots: Search,
     /// Whether a User-Agent is let in: most are seen again and again.
-    verdicts: RefCell<HashMap<Box<[u8]>, bool, RandomState>>,
+    verdicts: Remembered<Box<[u8]>, bool, VERDICTS_MAX>,
 }
 
 impl Plugin for BotDetection {
@@ -101,16 +99,11 @@ impl BotDetection {
         if agent.len() > REMEMBERED_BYTES_MAX {
             return self.look(agent);
         }
-        if let Some(verdict) = self.verdicts.borrow().get(agent) {
-            return *verdict;
-        }
-        let verdict = self.look(agent);
-        let mut verdicts = self.verdicts.borrow_mut();
-        if verdicts.len() >= VERDICTS_MAX {
-            verdicts.clear();
-        }
-        verdicts.insert(agent.into(), verdict);
-        verdict
+        self.verdicts.get(agent).unwrap_or_else(|| {
+            let verdict = self.look(agent);
+            self.verdicts.keep(agent.into(), verdict);
+            verdict
+        })
     }
 
     fn look(&self, agent: &[u8]) -> bool {

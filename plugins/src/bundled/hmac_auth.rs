@@ -8,16 +8,20 @@ mod date;
 mod line;
 mod schema;
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use runtime::http::head::Version;
 use store::check::uri;
 use store::schema::{Entity, foreign, text, typical};
 use store::value::Row;
+use uuid::Uuid;
 
 use crate::pdk::{
-    Answer, BodyState, Config, Credential, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step,
-    credentials, identity,
+    Answer, BodyState, Config, Credential, Exchange, Fault, Phase, Plugin, Prepared, Remembered,
+    Spec, Step, credentials, identity,
 };
 
 /// The plugin.
@@ -50,6 +54,9 @@ pub static CREDENTIALS: Entity = Entity {
 /// A body above this cannot be checked, and is refused.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Keys that an instance keeps ready. When there are more, all are forgotten and made again.
+const KEYS_MAX: usize = 1_024;
+
 const AUTHORIZATION: &str = "authorization";
 const PROXY_AUTHORIZATION: &str = "proxy-authorization";
 
@@ -59,7 +66,7 @@ const NO_DATE: &str = "HMAC signature cannot be verified, a valid date or x-date
 const NOT_THE_SAME: &str = "HMAC signature does not match";
 
 fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
-    let prepared = HmacAuth {
+    let settings = Arc::new(Settings {
         anonymous: config.text("anonymous").filter(|name| !name.is_empty()).map(Into::into),
         hide_credentials: config.flag("hide_credentials"),
         clock_skew_s: config.number("clock_skew").unwrap_or(f64::INFINITY),
@@ -70,12 +77,20 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
             Some(realm) => format!("hmac realm=\"{realm}\""),
             None => "hmac".to_owned(),
         },
-    };
-    Ok(Prepared::new(move || Box::new(prepared.clone())))
+    });
+    Ok(Prepared::new(move || {
+        Box::new(HmacAuth { settings: Arc::clone(&settings), keys: Remembered::default() })
+    }))
 }
 
-#[derive(Clone)]
 struct HmacAuth {
+    settings: Arc<Settings>,
+    /// Keys by the id and the version of their row, and the algorithm: making one costs as much as
+    /// a signature.
+    keys: Remembered<(Uuid, u64, Algorithm), Rc<hmac::Key>, KEYS_MAX>,
+}
+
+struct Settings {
     anonymous: Option<String>,
     hide_credentials: bool,
     clock_skew_s: f64,
@@ -88,7 +103,7 @@ struct HmacAuth {
 /// What a request came to.
 enum Verdict {
     /// This credential signed it.
-    Signed(std::sync::Arc<Row>),
+    Signed(Arc<Row>),
     /// The signature holds; the body must be read to compare its digest.
     NeedsBody,
     /// These words.
@@ -97,13 +112,15 @@ enum Verdict {
 
 impl Plugin for HmacAuth {
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Step<'a> {
-        if identity::is_settled(exchange, self.anonymous.as_deref()) {
+        let settings = &*self.settings;
+        let named = settings.anonymous.as_deref();
+        if identity::is_settled(exchange, named) {
             return Step::NEXT;
         }
         let refusal = match self.judge(exchange) {
             Verdict::NeedsBody => return Step::Body { bytes_max: BODY_BYTES_MAX },
             Verdict::Signed(row) => {
-                self.hide(exchange);
+                settings.hide(exchange);
                 if accept(exchange, &row) {
                     return Step::NEXT;
                 }
@@ -111,38 +128,39 @@ impl Plugin for HmacAuth {
             }
             Verdict::Refused(words) => {
                 if words != NO_DATE {
-                    self.hide(exchange);
+                    settings.hide(exchange);
                 }
                 words
             }
         };
-        identity::otherwise(exchange, self.anonymous.as_deref(), || {
-            Answer::error(401, refusal).with("WWW-Authenticate", self.challenge.clone())
+        identity::otherwise(exchange, named, || {
+            Answer::error(401, refusal).with("WWW-Authenticate", settings.challenge.clone())
         })
     }
 }
 
 impl HmacAuth {
     fn judge(&self, exchange: &Exchange) -> Verdict {
+        let settings = &*self.settings;
         let fields = &exchange.request.fields;
         let (authorization, proxy) = (fields.get(AUTHORIZATION), fields.get(PROXY_AUTHORIZATION));
         if authorization.is_none() && proxy.is_none() {
             return Verdict::Refused("Unauthorized");
         }
-        if !self.is_timely(exchange, "x-date") && !self.is_timely(exchange, "date") {
+        if !settings.is_timely(exchange, "x-date") && !settings.is_timely(exchange, "date") {
             return Verdict::Refused(NO_DATE);
         }
         let sent = proxy.and_then(line::read).or_else(|| authorization.and_then(line::read));
         let Some((sent, row)) = sent.and_then(|sent| {
-            let row = self.credential(exchange, &sent)?;
+            let row = settings.credential(exchange, &sent)?;
             Some((sent, row))
         }) else {
             return Verdict::Refused(NOT_VERIFIED);
         };
-        if !is_signed(exchange, &sent, row.text("secret").unwrap_or_default()) {
+        if !self.is_signed(exchange, &sent, &row) {
             return Verdict::Refused(NOT_THE_SAME);
         }
-        if !self.validate_request_body {
+        if !settings.validate_request_body {
             return Verdict::Signed(row);
         }
         match exchange.request_body_state {
@@ -152,6 +170,26 @@ impl HmacAuth {
         }
     }
 
+    /// Whether the signature is the one that the secret of the row makes.
+    fn is_signed(&self, exchange: &Exchange, sent: &line::Sent<'_>, row: &Row) -> bool {
+        let Some(algorithm) = Algorithm::of(sent.algorithm) else { return false };
+        let Some(signature) = credentials::base64(sent.signature) else { return false };
+        let key = self.key(row, algorithm);
+        hmac::verify(&key, &signing_string(exchange, sent), &signature).is_ok()
+    }
+
+    fn key(&self, row: &Row, algorithm: Algorithm) -> Rc<hmac::Key> {
+        let place = (row.id(), row.version(), algorithm);
+        self.keys.get(&place).unwrap_or_else(|| {
+            let secret = row.text("secret").unwrap_or_default();
+            let key = Rc::new(hmac::Key::new(algorithm.hmac(), secret.as_bytes()));
+            self.keys.keep(place, Rc::clone(&key));
+            key
+        })
+    }
+}
+
+impl Settings {
     /// Whether a line holds a date within the allowed skew of now.
     fn is_timely(&self, exchange: &Exchange, name: &str) -> bool {
         let sent = exchange.request.fields.get(name).and_then(date::unix_s);
@@ -160,11 +198,7 @@ impl HmacAuth {
     }
 
     /// The row of the username, if the algorithm and the signed headers are as configured.
-    fn credential(
-        &self,
-        exchange: &Exchange,
-        sent: &line::Sent<'_>,
-    ) -> Option<std::sync::Arc<Row>> {
+    fn credential(&self, exchange: &Exchange, sent: &line::Sent<'_>) -> Option<Arc<Row>> {
         let is_named = |name: &String| sent.headers().any(|sent| sent == name.as_bytes());
         let is_known = |name: &String| sent.algorithm == name.as_bytes();
         if !self.enforce_headers.iter().all(is_named) || !self.algorithms.iter().any(is_known) {
@@ -197,17 +231,34 @@ fn accept(exchange: &mut Exchange, row: &Row) -> bool {
     true
 }
 
-fn is_signed(exchange: &Exchange, sent: &line::Sent<'_>, secret: &str) -> bool {
-    let algorithm = match sent.algorithm {
-        b"hmac-sha1" => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-        b"hmac-sha256" => hmac::HMAC_SHA256,
-        b"hmac-sha384" => hmac::HMAC_SHA384,
-        b"hmac-sha512" => hmac::HMAC_SHA512,
-        _ => return false,
-    };
-    let Some(signature) = credentials::base64(sent.signature) else { return false };
-    let key = hmac::Key::new(algorithm, secret.as_bytes());
-    hmac::verify(&key, &signing_string(exchange, sent), &signature).is_ok()
+/// What a signature is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Algorithm {
+    Sha1,
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+impl Algorithm {
+    fn of(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"hmac-sha1" => Self::Sha1,
+            b"hmac-sha256" => Self::Sha256,
+            b"hmac-sha384" => Self::Sha384,
+            b"hmac-sha512" => Self::Sha512,
+            _ => return None,
+        })
+    }
+
+    fn hmac(self) -> hmac::Algorithm {
+        match self {
+            Self::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+            Self::Sha256 => hmac::HMAC_SHA256,
+            Self::Sha384 => hmac::HMAC_SHA384,
+            Self::Sha512 => hmac::HMAC_SHA512,
+        }
+    }
 }
 
 /// What the client signed: one line for each header that it names. Two names stand for the request
@@ -220,7 +271,9 @@ fn signing_string(exchange: &Exchange, sent: &line::Sent<'_>) -> Vec<u8> {
         }
         let value = std::str::from_utf8(name).ok().and_then(|n| exchange.request.fields.get(n));
         match (value, name) {
-            (Some(value), _) => text.extend([name, b": ", value].concat()),
+            (Some(value), _) => {
+                [name, b": ", value].into_iter().for_each(|part| text.extend_from_slice(part));
+            }
             (None, b"@request-target") => {
                 let method = exchange.request.method().to_ascii_lowercase();
                 text.extend([name, b": ", method.as_bytes(), b" ", &target(exchange)].concat());

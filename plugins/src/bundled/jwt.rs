@@ -14,20 +14,17 @@ mod schema;
 mod token;
 
 use std::borrow::Cow;
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use serde_json::{Map, Value as Json, json};
 use store::schema::{Entity, Preset, Rule, foreign, matching, text, typical};
 use store::value::Row;
 use uuid::Uuid;
 
 use crate::pdk::{
-    Answer, Config, Credential, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step, credentials,
-    identity, lines, query,
+    Answer, Config, Credential, Exchange, Fault, Phase, Plugin, Prepared, Remembered, Spec, Step,
+    credentials, identity, lines, query,
 };
 use key::Key;
 use smallvec::SmallVec;
@@ -102,7 +99,7 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
     });
     Ok(Prepared::new(move || {
         let settings = Arc::clone(&settings);
-        Box::new(Jwt { settings, keys: RefCell::default(), verified: RefCell::default() })
+        Box::new(Jwt { settings, keys: Remembered::default(), verified: Remembered::default() })
     }))
 }
 
@@ -123,9 +120,9 @@ struct Settings {
 struct Jwt {
     settings: Arc<Settings>,
     /// Keys by the id and the version of their row.
-    keys: RefCell<HashMap<Place, Rc<Key>>>,
+    keys: Remembered<Place, Rc<Key>, KEYS_MAX>,
     /// Tokens whose signature was right.
-    verified: RefCell<HashMap<Box<[u8]>, Verified, RandomState>>,
+    verified: Remembered<Box<[u8]>, Rc<Verified>, VERIFIED_MAX>,
 }
 
 /// The id and the version of a credential's row.
@@ -260,8 +257,7 @@ impl Jwt {
 
     /// A token that was verified before, if its credential is still the same.
     fn known(&self, exchange: &Exchange, sent: &[u8]) -> Option<(Arc<Row>, Times)> {
-        let verified = self.verified.borrow();
-        let known = verified.get(sent)?;
+        let known = self.verified.get(sent)?;
         let row = exchange.tables().by(SECRETS.name, "key", &known.key)?;
         ((row.id(), row.version()) == known.place).then(|| (Arc::clone(row), known.times))
     }
@@ -290,12 +286,9 @@ impl Jwt {
         }
         let times = token.times();
         if sent.len() <= VERIFIED_BYTES_MAX {
-            let mut verified = self.verified.borrow_mut();
-            if verified.len() >= VERIFIED_MAX {
-                verified.clear();
-            }
             let place = (row.id(), row.version());
-            verified.insert(sent.into(), Verified { place, key: named.into(), times });
+            let verified = Verified { place, key: named.into(), times };
+            self.verified.keep(sent.into(), Rc::new(verified));
         }
         Ok((Arc::clone(row), times))
     }
@@ -303,8 +296,8 @@ impl Jwt {
     /// The key of a row, ready to verify with. `None` if it has none.
     fn key(&self, row: &Row, algorithm: &str) -> Option<Rc<Key>> {
         let place = (row.id(), row.version());
-        if let Some(key) = self.keys.borrow().get(&place) {
-            return Some(Rc::clone(key));
+        if let Some(key) = self.keys.get(&place) {
+            return Some(key);
         }
         let key = if algorithm.starts_with("HS") {
             let secret = row.text("secret")?.as_bytes();
@@ -314,11 +307,7 @@ impl Jwt {
             Key::public(algorithm, row.text("rsa_public_key")?)
         };
         let key = Rc::new(key);
-        let mut keys = self.keys.borrow_mut();
-        if keys.len() >= KEYS_MAX {
-            keys.clear();
-        }
-        keys.insert(place, Rc::clone(&key));
+        self.keys.keep(place, Rc::clone(&key));
         Some(key)
     }
 }

@@ -27,7 +27,8 @@ use smallvec::SmallVec;
 use crate::pdk::cache::{Entry, Key, Varies};
 use crate::pdk::media::Media;
 use crate::pdk::{
-    Answer, Config, Exchange, Fault, Kit, Outcome, Phase, Plugin, Prepared, Spec, Step, gather,
+    Answer, Config, Exchange, Fault, Kit, Outcome, Phase, Plugin, Prepared, Spec, Step,
+    credentials, gather,
 };
 use freshness::Directives;
 use key::Keying;
@@ -196,7 +197,7 @@ impl ProxyCache {
         told: &Directives,
         found: Found,
     ) -> Outcome {
-        let shown = key::hex(&key);
+        let shown = credentials::hex(&key);
         self.show_early(exchange, self.shows_key, KEY, &shown);
         let status = match found {
             Found::Hit(replayed) => {

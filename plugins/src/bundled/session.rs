@@ -13,16 +13,16 @@ mod schema;
 mod settings;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use runtime::clock;
 use store::schema::{Entity, integer, text, typical};
+use uuid::Uuid;
 
 use crate::pdk::{
     Answer, AnswerBody, BodyState, Config, Credential, Exchange, Fault, Outcome, Phase, Plugin,
-    Prepared, Spec, Step, credentials, identity, query,
+    Prepared, Remembered, Spec, Step, credentials, identity, query,
 };
 use cookie::HEADER_CHARS;
 use memory::{Memory, Session};
@@ -73,7 +73,7 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
     let settings = Arc::new(Settings::of(config));
     Ok(Prepared::new(move || {
         let settings = Arc::clone(&settings);
-        Box::new(Sessions { settings, stock: RefCell::default(), opened: RefCell::default() })
+        Box::new(Sessions { settings, stock: RefCell::default(), opened: Remembered::default() })
     }))
 }
 
@@ -83,14 +83,14 @@ struct Sessions {
     stock: RefCell<Vec<(cookie::Id, cookie::DataKey)>>,
     /// What cookies with their data in them hold: a browser sends the same one with each request,
     /// and deriving its keys costs more than the rest of the request.
-    opened: RefCell<HashMap<Box<[u8]>, Session, RandomState>>,
+    opened: Remembered<Box<[u8]>, Rc<Session>, OPENED_MAX>,
 }
 
 /// What the access phase leaves for the header_filter phase.
 #[derive(Default)]
 struct Note {
     /// The session that the request came with.
-    session: Option<Session>,
+    session: Option<Rc<Session>>,
     /// Lines for the client, by the name of the cookie.
     cookies: Vec<(String, String)>,
     /// What the client is told of its session.
@@ -110,7 +110,9 @@ impl Plugin for Sessions {
         let header = settings.header(exchange, &settings.session, now_s);
         let found = header.as_ref().map(|header| settings.payload(exchange, header));
         let session = match (&header, found) {
-            (Some(header), Some(Some(payload))) => settings.open(header.clone(), &payload),
+            (Some(header), Some(Some(payload))) => {
+                settings.open(header.clone(), &payload).map(Rc::new)
+            }
             (Some(header), Some(None)) if settings.is_young(header, now_s) => {
                 return Step::Wait(Box::pin(self.enter_slowly(exchange, header.clone())));
             }
@@ -143,31 +145,27 @@ impl Plugin for Sessions {
 
 impl Sessions {
     /// The session of a cookie that was opened before, if its time is not up.
-    fn known(&self, exchange: &Exchange, now_s: i64) -> Option<Session> {
+    fn known(&self, exchange: &Exchange, now_s: i64) -> Option<Rc<Session>> {
         let jar = &self.settings.session;
-        let opened = self.opened.borrow();
-        let session = opened.get(credentials::cookie(&exchange.request.fields, &jar.name)?)?;
-        self.settings.holds(&session.header, jar, now_s).then(|| session.clone())
+        let cookie = credentials::cookie(&exchange.request.fields, &jar.name)?;
+        let session = self.opened.get(cookie)?;
+        self.settings.holds(&session.header, jar, now_s).then_some(session)
     }
 
     /// Remembers the session of a cookie that has its data in it.
-    fn note_opened(&self, exchange: &Exchange, session: &Session) {
+    fn note_opened(&self, exchange: &Exchange, session: &Rc<Session>) {
         let settings = &*self.settings;
         let cookie = credentials::cookie(&exchange.request.fields, &settings.session.name);
         // A session of several cookies is opened each time.
         let size = session.header.size;
         let whole = |cookie: &&[u8]| !settings.is_stored && cookie.len() == HEADER_CHARS + size;
         if let Some(cookie) = cookie.filter(whole) {
-            let mut opened = self.opened.borrow_mut();
-            if opened.len() >= OPENED_MAX {
-                opened.clear();
-            }
-            opened.insert(cookie.into(), session.clone());
+            self.opened.keep(cookie.into(), Rc::clone(session));
         }
     }
 
     /// What a session does to a request.
-    fn enter(&self, exchange: &mut Exchange, session: Session) -> Outcome {
+    fn enter(&self, exchange: &mut Exchange, session: Rc<Session>) -> Outcome {
         let settings = &*self.settings;
         let mut note = Note::default();
         if settings.wants_out(exchange) {
@@ -211,7 +209,7 @@ impl Sessions {
         let row = rows.await.ok().and_then(|rows| rows.into_iter().next());
         let payload = row.as_deref().and_then(settings::payload_of);
         let session = payload.and_then(|payload| self.settings.open(header, &payload));
-        match session {
+        match session.map(Rc::new) {
             Some(session) if self.settings.wants_out(exchange) => {
                 self.leave_slowly(exchange, session).await
             }
@@ -221,7 +219,7 @@ impl Sessions {
     }
 
     /// Logs out of a session that is stored: it is gone when the answer is there.
-    async fn leave_slowly(&self, exchange: &mut Exchange, session: Session) -> Outcome {
+    async fn leave_slowly(&self, exchange: &mut Exchange, session: Rc<Session>) -> Outcome {
         let key = session.header.key();
         let gone = exchange.kit.office.write(move |working| {
             let key = store::actor::Key::By("session_id", key.clone());
@@ -249,20 +247,21 @@ impl Sessions {
     }
 
     /// The session with a new id when it is old, with a new time when it was not seen for a while.
-    fn refreshed(&self, exchange: &Exchange, session: Session, note: &mut Note) -> Session {
+    fn refreshed(&self, exchange: &Exchange, session: Rc<Session>, note: &mut Note) -> Rc<Session> {
         let settings = &*self.settings;
         let jar = &settings.session;
         let age_s = now_s(exchange) - session.header.made_s - session.header.rolled_s;
         if jar.rolling_s > 0 && age_s > (jar.rolling_s * 3 + 3) / 4 {
             let memory = session.memory.clone();
-            return self.save(exchange, jar, memory, Some(&session), note).unwrap_or(session);
+            let renewed = self.save(exchange, jar, memory, Some(&session), note);
+            return renewed.map_or(session, Rc::new);
         }
         if settings.idling_s > 0 && age_s - session.header.idled_s > TOUCH_S {
             let touched = session.header.touched(age_s, &settings.keys);
             if let Some(header) = touched {
                 let lines = settings.lines(jar, &header, &session.payload);
                 note.put(lines.into_iter().take(1));
-                return Session { header, ..session };
+                return Rc::new(Session { header, ..Session::clone(&session) });
             }
         }
         session
@@ -275,17 +274,20 @@ impl Sessions {
         let (Some(credential), Some(consumer)) = (&exchange.credential, &exchange.consumer) else {
             return;
         };
+        let mut id = Uuid::encode_buffer();
+        let id = &*consumer.id().hyphenated().encode_lower(&mut id);
+        let before = note.session.take();
+        if before.as_ref().is_some_and(|session| session.memory.is_of(id, &credential.id)) {
+            return;
+        }
         let memory = Memory {
-            consumer: consumer.id().to_string(),
+            consumer: id.to_owned(),
             credential: credential.id.clone(),
             groups: exchange.authenticated_groups.clone(),
             subject: consumer.text("username").or(consumer.text("custom_id")).map(Into::into),
         };
-        let before = note.session.take();
-        if before.as_ref().is_some_and(|session| session.memory.is_same(&memory)) {
-            return;
-        }
-        let session = self.save(exchange, &settings.session, memory.clone(), before.as_ref(), note);
+        let before = before.as_deref();
+        let session = self.save(exchange, &settings.session, memory.clone(), before, note);
         if settings.remember {
             self.save(exchange, &settings.remembered, memory, None, note);
         }
@@ -368,7 +370,7 @@ impl Sessions {
         let Some(session) = self.save(exchange, &settings.session, memory, None, &mut note) else {
             return Outcome::Next;
         };
-        let outcome = self.enter(exchange, session);
+        let outcome = self.enter(exchange, Rc::new(session));
         if let Some(entered) = exchange.notes.get_mut::<Note>() {
             note.cookies
                 .retain(|(name, _)| !entered.cookies.iter().any(|(other, _)| other == name));

@@ -8,6 +8,7 @@ use aws_lc_rs::constant_time;
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use memchr::{memchr, memchr2};
 use runtime::http::head::Fields;
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
@@ -38,14 +39,21 @@ pub fn to_base64_unpadded(bytes: &[u8]) -> String {
 }
 
 fn unpadded(text: &[u8]) -> &[u8] {
-    text.split(|byte| *byte == b'=').next().unwrap_or_default()
+    before(b'=', text)
+}
+
+/// What stands before the first such byte; all, where there is none.
+fn before(byte: u8, text: &[u8]) -> &[u8] {
+    memchr(byte, text).and_then(|at| text.get(..at)).unwrap_or(text)
 }
 
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble & 15)).copied().unwrap_or(b'0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).map(char::from).collect()
+    let mut text = Vec::with_capacity(bytes.len() * 2);
+    bytes.iter().for_each(|byte| text.extend([digit(byte >> 4), digit(*byte)]));
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// Whether two secrets are the same, in a time that does not tell where they differ.
@@ -59,13 +67,14 @@ pub fn same(one: &[u8], two: &[u8]) -> bool {
 pub fn after_scheme<'a>(value: &'a [u8], scheme: &str, spaces_min: usize) -> Option<&'a [u8]> {
     let name = scheme.as_bytes();
     let (first, others) = name.split_first()?;
+    let (lower, upper) = (first.to_ascii_lowercase(), first.to_ascii_uppercase());
     let mut rest = value;
-    while let Some(at) = rest.iter().position(|byte| byte.eq_ignore_ascii_case(first)) {
+    while let Some(at) = memchr2(lower, upper, rest) {
         rest = rest.get(at + 1..)?;
         let Some(behind) = rest.strip_prefix(others) else { continue };
         let spaces = behind.iter().take_while(|byte| is_space(**byte)).count();
         let line = |from: usize| {
-            let credentials = behind.get(from..)?.split(|byte| *byte == b'\n').next()?;
+            let credentials = before(b'\n', behind.get(from..)?);
             (!credentials.is_empty()).then_some(credentials)
         };
         if spaces >= spaces_min
@@ -99,7 +108,7 @@ fn in_line<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         if let Some(value) = at_start(rest, name) {
             return Some(value);
         }
-        let end = rest.iter().position(|byte| matches!(byte, b';' | b','))?;
+        let end = memchr2(b';', b',', rest)?;
         rest = trim_start(rest.get(end + 1..)?);
     }
 }
@@ -109,7 +118,7 @@ fn at_start<'a>(rest: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     if !found.eq_ignore_ascii_case(name) {
         return None;
     }
-    trim_start(trim_start(behind).strip_prefix(b"=")?).split(|byte| *byte == b';').next()
+    Some(before(b';', trim_start(trim_start(behind).strip_prefix(b"=")?)))
 }
 
 fn trim_start(text: &[u8]) -> &[u8] {

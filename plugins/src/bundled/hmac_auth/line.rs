@@ -50,17 +50,18 @@ fn behind_name(value: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Splits at the last `", name="` that leaves something on both sides.
+/// Splits at the last `", name="` that leaves something on both sides; `name` ends with its quote.
 fn split_last<'a>(text: &'a [u8], name: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let mut end = text.len();
     loop {
-        let at = memmem::rfind(text.get(..end)?, name)?;
-        let behind = text.get(at + name.len()..)?;
-        let before = text.get(..at)?.trim_ascii_end().strip_suffix(b"\",").unwrap_or_default();
+        // Quotes are rare, and no searcher is made for them.
+        end = memrchr(b'"', text.get(..end)?)?;
+        let (named, behind) = text.split_at_checked(end + 1)?;
+        let Some(before) = named.strip_suffix(name) else { continue };
+        let before = before.trim_ascii_end().strip_suffix(b"\",").unwrap_or_default();
         if !behind.is_empty() && !before.is_empty() {
             return Some((before, behind));
         }
-        end = at;
     }
 }
 

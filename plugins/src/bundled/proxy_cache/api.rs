@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::key;
 use crate::pdk::cache::Entry;
-use crate::pdk::{Asked, Endpoint, Lent};
+use crate::pdk::{Asked, Endpoint, Lent, credentials};
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
@@ -82,7 +82,7 @@ fn shown(entry: &Entry) -> Value {
         };
     }
     headers.insert("content-length".to_owned(), entry.body.len().to_string().into());
-    headers.insert("X-Cache-Key".to_owned(), key::hex(&entry.key).into());
+    headers.insert("X-Cache-Key".to_owned(), credentials::hex(&entry.key).into());
     json!({
         "version": 1,
         "status": entry.status,

@@ -134,13 +134,6 @@ fn arguments(text: &[u8]) -> Arguments {
     all
 }
 
-/// A key as 64 digits.
-pub(super) fn hex(key: &Key) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0'));
-    key.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
 /// The key that 64 digits stand for.
 pub(super) fn of_hex(text: &str) -> Option<Key> {
     let mut key = Key::default();
@@ -156,6 +149,7 @@ pub(super) fn of_hex(text: &str) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pdk::credentials;
     use crate::pdk::script::Script;
     use serde_json::json;
 
@@ -188,7 +182,7 @@ mod tests {
     #[test]
     fn keys_are_written_as_digits() {
         let key: Key = std::array::from_fn(|at| (at * 37) as u8);
-        assert_eq!(of_hex(&hex(&key)), Some(key));
+        assert_eq!(of_hex(&credentials::hex(&key)), Some(key));
         for text in ["", "0", &"g".repeat(64), &"+1".repeat(32), &"0".repeat(63), &"0".repeat(66)] {
             assert_eq!(of_hex(text), None);
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pdk::script::{Script, answered, check_fault, lines};
-use crate::pdk::{ResponseBody, Scheme};
+use crate::pdk::{ResponseBody, Scheme, credentials};
 use serde_json::json;
 
 /// One request through the plugin: the status line of the cache, and what the client gets.
@@ -172,7 +172,7 @@ fn a_hit_tells_its_age_and_leaves_out_what_counts() {
     let Step::Done(Outcome::Replay(body)) = plugin.access(&mut exchange) else { panic!("no hit") };
     assert_eq!((&*body, exchange.response.status), (&b"one"[..], 200));
     assert_eq!(exchange.response.reason(), "OK");
-    let key = key::hex(&key::Keying::default().key(&exchange));
+    let key = credentials::hex(&key::Keying::default().key(&exchange));
     let expected = [
         "Content-Type: application/json".to_owned(),
         "Server: up".to_owned(),

@@ -47,9 +47,9 @@ impl Memory {
         json!([entry]).to_string()
     }
 
-    /// Whether the same credential of the same consumer was let in.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.consumer == other.consumer && self.credential == other.credential
+    /// Whether this credential of this consumer was let in.
+    pub(super) fn is_of(&self, consumer: &str, credential: &str) -> bool {
+        self.consumer == consumer && self.credential == credential
     }
 }
 

@@ -110,7 +110,7 @@ impl Name {
 
     /// The name alone.
     pub fn as_str(self) -> &'static str {
-        self.start.trim_end_matches(": ")
+        self.start.get(..self.len()).unwrap_or_default()
     }
 
     pub(super) const fn len(self) -> usize {
