@@ -231,12 +231,7 @@ pub fn write_lines(onward: &Onward<'_>, out: &mut Vec<u8>) {
             fields.all_known(Known::Trailer).for_each(|names| line(out, "Trailer", names));
         }
     }
-    for (name, value) in fields.iter().filter(|(name, _)| !is_ours(name)) {
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value);
-        out.extend_from_slice(b"\r\n");
-    }
+    fields.write_others(out, is_ours);
 }
 
 /// Whether the client asks to go on as a WebSocket.

@@ -234,6 +234,21 @@ impl Fields {
         })
     }
 
+    /// Appends the lines as they go out, but for those whose name `skips`: neighbours that both
+    /// stay with one copy.
+    pub fn write_others(&self, out: &mut Vec<u8>, skips: impl Fn(&[u8]) -> bool) {
+        let mut run = 0..0;
+        let mut copy = |run| out.extend_from_slice(self.bytes.get(run).unwrap_or_default());
+        for line in self.lines.iter().filter(|line| !skips(self.name(**line))) {
+            let start = line.start as usize;
+            if start != run.end {
+                copy(std::mem::replace(&mut run, start..start));
+            }
+            run.end = line.end();
+        }
+        copy(run);
+    }
+
     /// Starts a received message with its block of header lines.
     pub(super) fn load(&mut self, block: &[u8], lines: usize) {
         self.clear();
@@ -539,11 +554,16 @@ mod tests {
             .collect();
         assert_eq!(text.join(" "), expected);
         let written: Vec<u8> = fields.runs(usize::MAX).flatten().copied().collect();
-        let lines: Vec<u8> = fields
-            .iter()
-            .flat_map(|(name, value)| [name, b": ", value, b"\r\n"].concat())
-            .collect();
-        assert_eq!(written, lines, "runs differ from lines");
+        let lines = |skips: &dyn Fn(&[u8]) -> bool| -> Vec<u8> {
+            let lines = fields.iter().filter(|(name, _)| !skips(name));
+            lines.flat_map(|(name, value)| [name, b": ", value, b"\r\n"].concat()).collect()
+        };
+        assert_eq!(written, lines(&|_| false), "runs differ from lines");
+        for skips in [|name: &[u8]| name.eq_ignore_ascii_case(b"b"), |_: &[u8]| false] {
+            let mut others = b"before".to_vec();
+            fields.write_others(&mut others, skips);
+            assert_eq!(others, [b"before", &*lines(&skips)].concat());
+        }
     }
 
     #[test]
