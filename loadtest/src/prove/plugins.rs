@@ -228,13 +228,14 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
     let mut cases = cases(sinks.datagrams.local_addr()?);
     cases.extend(sinks.troubled()?);
     set_up(&mut server.admin()?, engine.upstream.addr()?, &cases)?;
-    let cookie = log_in(server.proxy)?;
-    if let Some(session) = cases.iter_mut().find(|case| case.name == "session") {
-        session.lines = vec![cookie];
-    }
     server.move_office(&[load_cpu]);
     let mut rounds: Vec<[Vec<Round>; 2]> = vec![Default::default(); cases.len()];
     for round in 0..FINE_ROUNDS {
+        // A cookie is made anew once a minute, and a browser sends the newest.
+        let cookie = log_in(server.proxy)?;
+        if let Some(session) = cases.iter_mut().find(|case| case.name == "session") {
+            session.lines = vec![cookie];
+        }
         for step in 0..cases.len() {
             let at = (round * 7 + step) % cases.len();
             let is_fine = matches!(cases[at].judged, Judged::Auth | Judged::Behind(_));

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use runtime::buffers::Piece;
 use runtime::clock;
-use runtime::http::head::Fields;
+use runtime::http::head::{Fields, Name};
 use runtime::http::write::reason_of;
 use smallvec::SmallVec;
 
@@ -42,9 +42,9 @@ pub static PLUGIN: Spec = Spec {
     prepare,
 };
 
-const STATUS: &str = "X-Cache-Status";
-const KEY: &str = "X-Cache-Key";
-const AGE: &str = "age";
+const STATUS: Name = Name::new("X-Cache-Status: ");
+const KEY: Name = Name::new("X-Cache-Key: ");
+const AGE: Name = Name::new("age: ");
 
 /// Names in Vary that are heeded; a response with more is not kept.
 const VARY_MAX: usize = 16;
@@ -97,9 +97,9 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
             query_params: config.texts("vary_query_params"),
             headers: config.texts("vary_headers"),
         },
-        shows_age: shows(AGE).unwrap_or(true),
-        shows_status: shows(STATUS).unwrap_or(true),
-        shows_key: shows(KEY).unwrap_or(true),
+        shows_age: shows(AGE.as_str()).unwrap_or(true),
+        shows_status: shows(STATUS.as_str()).unwrap_or(true),
+        shows_key: shows(KEY.as_str()).unwrap_or(true),
     });
     Ok(Prepared::new(move || Box::new(Arc::clone(&prepared))))
 }
@@ -109,27 +109,23 @@ enum Found {
     Nothing,
     /// It is there, but must be asked for anew.
     Stale,
-    Hit(Box<Replayed>),
-}
-
-/// A kept response, made ready for one client.
-struct Replayed {
-    status: u16,
-    fields: Fields,
-    body: Piece,
-    age_s: u64,
+    /// Its head is in the exchange.
+    Hit {
+        body: Piece,
+        age_s: u64,
+    },
 }
 
 impl Plugin for Arc<ProxyCache> {
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Step<'a> {
         let told = Directives::of(exchange.request.fields.all("cache-control"));
         if !self.may_answer(exchange, &told) {
-            self.show_early(exchange, self.shows_status, STATUS, "Bypass");
+            self.show_early(exchange, self.shows_status, STATUS.as_str(), "Bypass");
             return Step::NEXT;
         }
         let key = self.keying.key(exchange);
         let found = self.find(exchange, &key, &told);
-        if matches!(found, Found::Hit(_)) || !exchange.kit.cache.is_coming(&key) {
+        if matches!(found, Found::Hit { .. }) || !exchange.kit.cache.is_coming(&key) {
             return Step::Done(self.decide(exchange, key, &told, found));
         }
         Step::Wait(Box::pin(async move {
@@ -148,7 +144,7 @@ impl Plugin for Arc<ProxyCache> {
                 exchange.notes.put(Collecting { entry, storage_s, pieces, bytes: 0, kit });
             }
             None if self.shows(exchange, self.shows_status) => {
-                exchange.response.fields.set(STATUS, "Bypass");
+                exchange.response.fields.put(STATUS, "Bypass");
             }
             None => {}
         }
@@ -198,38 +194,39 @@ impl ProxyCache {
         found: Found,
     ) -> Outcome {
         let shown = credentials::hex(&key);
-        self.show_early(exchange, self.shows_key, KEY, &shown);
+        if let Found::Hit { body, age_s } = found {
+            self.show_hit(exchange, age_s, &shown);
+            return Outcome::Replay(body);
+        }
+        self.show_early(exchange, self.shows_key, KEY.as_str(), &shown);
         let status = match found {
-            Found::Hit(replayed) => {
-                return Outcome::Replay(self.replay(exchange, *replayed, &shown));
-            }
             Found::Nothing if self.cache_control && told.only_if_cached => {
                 return Outcome::Answer(Box::new(nothing_cached(exchange)));
             }
-            Found::Nothing => "Miss",
             Found::Stale => "Refresh",
+            _ => "Miss",
         };
-        self.show_early(exchange, self.shows_status, STATUS, status);
+        self.show_early(exchange, self.shows_status, STATUS.as_str(), status);
         exchange.notes.put(Wanted(key));
         Outcome::Next
     }
 
-    fn find(&self, exchange: &Exchange, key: &Key, told: &Directives) -> Found {
+    /// Looks under a key; the head of what suits the request becomes the response's.
+    fn find(&self, exchange: &mut Exchange, key: &Key, told: &Directives) -> Found {
         let now_us = clock::wall_us();
-        let found = exchange.kit.cache.look(key, now_us, |entry| {
-            if !suits(entry, &exchange.request.fields) {
+        let Exchange { kit, request, response, .. } = exchange;
+        let found = kit.cache.look(key, now_us, |entry| {
+            if !suits(entry, &request.fields) {
                 return Found::Nothing;
             }
             let age_us = now_us.saturating_sub(entry.kept_us);
             if self.is_stale(age_us, entry.fresh_s, told) {
                 return Found::Stale;
             }
-            Found::Hit(Box::new(Replayed {
-                status: entry.status,
-                fields: entry.fields.clone(),
-                body: Piece::copy_of(&entry.body),
-                age_s: age_us / 1_000_000,
-            }))
+            response.status = entry.status;
+            response.set_reason(reason_of(entry.status));
+            response.fields.clone_from(&entry.fields);
+            Found::Hit { body: Piece::copy_of(&entry.body), age_s: age_us / 1_000_000 }
         });
         found.unwrap_or(Found::Nothing)
     }
@@ -245,24 +242,20 @@ impl ProxyCache {
             || told.min_fresh.is_some_and(|min| us(fresh_s) < age_us.saturating_add(us(min)))
     }
 
-    fn replay(&self, exchange: &mut Exchange, replayed: Replayed, key: &str) -> Piece {
+    fn show_hit(&self, exchange: &mut Exchange, age_s: u64, key: &str) {
         let shows = |configured| self.shows(exchange, configured);
         let (age, status, shown_key) =
             (shows(self.shows_age), shows(self.shows_status), shows(self.shows_key));
-        let response = &mut exchange.response;
-        response.status = replayed.status;
-        response.set_reason(reason_of(replayed.status));
-        response.fields = replayed.fields;
+        let fields = &mut exchange.response.fields;
         if age {
-            response.fields.set(AGE, itoa::Buffer::new().format(replayed.age_s));
+            fields.put(AGE, itoa::Buffer::new().format(age_s));
         }
         if status {
-            response.fields.set(STATUS, "Hit");
+            fields.put(STATUS, "Hit");
         }
         if shown_key {
-            response.fields.set(KEY, key);
+            fields.put(KEY, key);
         }
-        replayed.body
     }
 
     /// What is to be kept of a response, but for its body, and for how many seconds; none if it may

@@ -4,7 +4,7 @@
 //! Kong finds it with a pattern of greedy groups. The same is found here from the right: each group
 //! reaches as far as the others leave room.
 
-use memchr::{memmem, memrchr};
+use memchr::{memchr2_iter, memrchr};
 
 /// What stands in a line; no part is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +37,11 @@ pub(super) fn read(value: &[u8]) -> Option<Sent<'_>> {
 
 /// What follows the first `hmac username="`, whose first letter may be a capital.
 fn behind_name(value: &[u8]) -> Option<&[u8]> {
-    let mut rest = value;
-    loop {
-        let at = memmem::find(rest, b"mac")?;
-        let first = at.checked_sub(1).and_then(|at| rest.get(at));
-        rest = rest.get(at + 3..)?;
-        if first.is_some_and(|byte| matches!(byte, b'h' | b'H'))
-            && let Some(behind) = rest.trim_ascii_start().strip_prefix(b"username=\"")
-        {
-            return Some(behind);
-        }
-    }
+    let mut starts = memchr2_iter(b'h', b'H', value);
+    starts.find_map(|at| {
+        let rest = value.get(at + 1..)?.strip_prefix(b"mac")?;
+        rest.trim_ascii_start().strip_prefix(b"username=\"")
+    })
 }
 
 /// Splits at the last `", name="` that leaves something on both sides; `name` ends with its quote.
@@ -68,6 +62,7 @@ fn split_last<'a>(text: &'a [u8], name: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use memchr::memmem;
 
     #[track_caller]
     fn check(line: &str, expected: Option<[&str; 4]>) {

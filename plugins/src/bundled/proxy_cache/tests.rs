@@ -35,7 +35,7 @@ impl Call<'_> {
             exchange.response.fields.set(std::str::from_utf8(name).unwrap(), value);
         }
         self.plugin.header_filter(&mut exchange);
-        let status = exchange.response.fields.get(STATUS).unwrap_or(b"none").to_vec();
+        let status = exchange.response.fields.get(STATUS.as_str()).unwrap_or(b"none").to_vec();
         self.plugin.body_filter(&mut exchange, &mut piece, true);
         let body = String::from_utf8(piece.to_vec()).unwrap();
         (String::from_utf8(status).unwrap(), body)

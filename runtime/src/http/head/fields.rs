@@ -35,7 +35,7 @@ impl Line {
 /// The header lines of one message, in order, with the names as they were written.
 ///
 /// Lookups ignore case. Values never hold a control byte other than a tab.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Fields {
     bytes: Vec<u8>,
     lines: Vec<Line>,
@@ -360,6 +360,19 @@ impl Fields {
 
     fn value(&self, line: Line) -> &[u8] {
         value_of(&self.bytes, line)
+    }
+}
+
+impl Clone for Fields {
+    fn clone(&self) -> Self {
+        Self { bytes: self.bytes.clone(), lines: self.lines.clone(), seen: self.seen }
+    }
+
+    /// The lines of another, in the buffers that are here.
+    fn clone_from(&mut self, other: &Self) {
+        self.bytes.clone_from(&other.bytes);
+        self.lines.clone_from(&other.lines);
+        self.seen = other.seen;
     }
 }
 
