@@ -23,8 +23,9 @@ use crate::{
 };
 
 const CONNECTIONS: usize = 16;
-const RATE: f64 = 4_000.0;
-const ROUNDS: usize = 8;
+/// Low enough that two busy CPUs of a machine are not what is measured.
+const RATE: f64 = 2_000.0;
+const ROUNDS: usize = 16;
 const WINDOW: Duration = Duration::from_secs(2);
 /// Between a crowd's coming or going and a window: ten thousand resets at once, and what they have
 /// held up, are not what a window is about.
@@ -81,7 +82,8 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
         slow.end()?;
     }
     load.drain(Duration::from_secs(5))?;
-    let added = stats::difference(&latencies_us[1], &latencies_us[0]);
+    let added = stats::middle_difference(&latencies_us[1], &latencies_us[0]);
+    let mean = stats::difference(&latencies_us[1], &latencies_us[0]);
     let wanted = options.slow as u64;
     findings
         .judge(open_min >= wanted, &format!("{open_min} connections open, {wanted} of them slow"));
@@ -89,10 +91,8 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
     findings.judge(
         added.high <= ADDED_US_MAX,
         &format!(
-            "p99 beside {wanted} slow clients - alone: {:.0} us [{:.0}, {:.0}]; alone {:.0} us",
-            added.mean,
-            added.low,
-            added.high,
+            "p99 beside {wanted} slow clients - alone: {added:.0} us in the middle round, \
+             {mean:.0} on average; alone {:.0} us",
             stats::median(&latencies_us[0])
         ),
     );
@@ -145,6 +145,8 @@ impl Slow {
 
 /// Connects, then sends one byte on each connection in turn. One that was cut is opened again.
 fn trickle(target: SocketAddr, count: usize, open: &AtomicU64, over: &AtomicBool) {
+    // They stand for other machines; the honest clients' clock must not wait for them.
+    let _ = rustix::process::setpriority_process(None, 10);
     let mut all: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
     let pause = BYTE_EVERY / count.max(1) as u32;
     let mut first = true;
