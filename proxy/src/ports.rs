@@ -26,8 +26,9 @@ use crate::logs::{AccessLog, Logs, Side};
 
 mod http;
 
-/// How often an address in use is tried, and how long it rests between two tries.
-const PROBES_MAX: usize = 20;
+/// How often an address in use is tried, and how long it rests between two tries: as long as nginx
+/// tries, two and a half seconds.
+const PROBES_MAX: usize = 50;
 const PROBE_REST: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Most connections at one time; more wait in the kernel's queue.
