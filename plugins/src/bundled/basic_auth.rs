@@ -4,6 +4,7 @@
 //! `recorded/plugins/basic-auth.jsonl` and the suite `plugins-auth`.
 
 use aws_lc_rs::digest;
+use smallvec::SmallVec;
 use store::schema::{
     Entity, Field, PluginSchema, Preset, Random, Transform, boolean, foreign, text, typical,
 };
@@ -90,10 +91,9 @@ fn hash_password(row: &mut Value, _random: &mut Random<'_>) -> Result<(), String
 /// The stored form: SHA-1 in hexadecimal digits, as in every Kong database.
 fn hashed(password: &[u8], consumer_id: Uuid) -> String {
     let mut id = Uuid::encode_buffer();
-    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-    context.update(password);
-    context.update(consumer_id.hyphenated().encode_lower(&mut id).as_bytes());
-    credentials::hex(context.finish().as_ref())
+    let mut salted = SmallVec::<[u8; 128]>::from_slice(password);
+    salted.extend_from_slice(consumer_id.hyphenated().encode_lower(&mut id).as_bytes());
+    credentials::hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &salted).as_ref())
 }
 
 fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
@@ -183,14 +183,14 @@ enum Sent {
 /// it; the password ends with its line.
 fn read(value: &[u8]) -> Sent {
     let decoded = credentials::after_scheme(value, "basic", 0).and_then(credentials::base64);
-    let Some(decoded) = decoded else { return Sent::Other };
+    let Some(mut decoded) = decoded else { return Sent::Other };
     let start = decoded.iter().take_while(|byte| **byte == b':').count();
-    let pair = decoded.get(start..).unwrap_or_default();
-    let Some(colon) = memchr::memchr(b':', pair) else { return Sent::Odd };
-    let (username, password) = pair.split_at_checked(colon).unwrap_or_default();
-    let password = password.get(1..).unwrap_or_default();
-    let password = password.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    Sent::Credentials(username.to_vec(), password.to_vec())
+    drop(decoded.drain(..start));
+    let Some(colon) = memchr::memchr(b':', &decoded) else { return Sent::Odd };
+    let mut password = decoded.split_off(colon + 1);
+    decoded.truncate(colon);
+    password.truncate(memchr::memchr(b'\n', &password).unwrap_or(password.len()));
+    Sent::Credentials(decoded, password)
 }
 
 #[cfg(test)]

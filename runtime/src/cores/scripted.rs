@@ -1,6 +1,7 @@
 //! A core without a thread, for worlds without a kernel.
 
-use super::{Accepted, Core, Inner, Order, Shared, accept_all, hear};
+use super::accepting::accept_all;
+use super::{Accepted, Core, Inner, Order, Shared, hear};
 use crate::clock;
 use crate::io::{self, IoKind, Listener};
 use std::cell::{Cell, RefCell};
