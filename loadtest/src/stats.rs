@@ -55,8 +55,8 @@ pub fn difference(ours: &[f64], theirs: &[f64]) -> Estimate {
     mean(&differences)
 }
 
-/// The median of `ours[i] - theirs[i]`, round by round, between two of the differences themselves: so
-/// a round in which the machine stood still counts as one round, however long it stood. The
+/// The median of `ours[i] - theirs[i]`, round by round, between two of the differences themselves:
+/// so a round in which the machine stood still counts as one round, however long it stood. The
 /// interval is infinite below six rounds.
 pub fn middle_difference(ours: &[f64], theirs: &[f64]) -> Estimate {
     let mut differences: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a - b).collect();
