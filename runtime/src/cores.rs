@@ -116,7 +116,7 @@ impl Shared {
     }
 
     fn order(&self) -> Order {
-        match self.order.load(Ordering::Acquire) {
+        match self.order.load(Ordering::SeqCst) {
             0 => Order::Run,
             1 => Order::Drain,
             _ => Order::Stop,
@@ -124,7 +124,7 @@ impl Shared {
     }
 
     fn give(&self, order: Order) {
-        self.order.fetch_max(order as u8, Ordering::AcqRel);
+        self.order.fetch_max(order as u8, Ordering::SeqCst);
         self.bell.ring();
     }
 }
@@ -150,6 +150,13 @@ struct Inner {
     free: RefCell<Vec<usize>>,
     /// What is done when the bell rings.
     errands: RefCell<Vec<Rc<dyn Fn()>>>,
+}
+
+impl Inner {
+    /// Connections, with those that another core is about to hand over (see `handoff::Place`).
+    fn active(&self) -> u64 {
+        self.shared.counters.active.load(Ordering::SeqCst)
+    }
 }
 
 impl Core {
@@ -211,7 +218,7 @@ impl Core {
     }
 
     fn active(&self) -> u64 {
-        self.0.shared.counters.active.load(Ordering::Relaxed)
+        self.0.active()
     }
 
     /// Connections of all cores.
@@ -274,7 +281,7 @@ impl Reading {
 pub struct Cores {
     shared: Vec<Arc<Shared>>,
     threads: Vec<JoinHandle<()>>,
-    ended: mpsc::Receiver<usize>,
+    ended: mpsc::Receiver<()>,
     addrs: Vec<SocketAddr>,
     kinds: Vec<IoKind>,
 }
@@ -310,12 +317,13 @@ impl Cores {
     pub fn drain(&mut self, ms: u64) -> bool {
         self.shared.iter().for_each(|shared| shared.give(Order::Drain));
         let begun_us = clock::now_us();
-        let mut left = self.threads.iter().filter(|thread| !thread.is_finished()).count();
+        // Each tells once, and who has ended before this has told already.
+        let mut left = self.threads.len();
         while left > 0 {
             let gone_ms = (clock::now_us() - begun_us) / 1_000;
             let wait = Duration::from_millis(ms.saturating_sub(gone_ms));
             match self.ended.recv_timeout(wait) {
-                Ok(_) => left -= 1,
+                Ok(()) => left -= 1,
                 Err(_) => break,
             }
         }
@@ -400,7 +408,17 @@ struct Seed {
     all: Arc<[Arc<Shared>]>,
     connections_max: u64,
     told: mpsc::Sender<(usize, io::Result<IoKind>)>,
-    end: mpsc::Sender<usize>,
+    end: mpsc::Sender<()>,
+}
+
+/// Tells that a core has ended, in a panic too.
+struct Ending(mpsc::Sender<()>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Nobody may be waiting any longer.
+        let _ = self.0.send(());
+    }
 }
 
 impl Seed {
@@ -415,14 +433,14 @@ impl Seed {
         {
             log::warn!("core {} is not bound to CPU {cpu}: {error}", self.number);
         }
-        let (number, told, end) = (self.number, self.told.clone(), self.end.clone());
+        let (number, told) = (self.number, self.told.clone());
+        let _end = Ending(self.end.clone());
         let listeners = std::mem::take(&mut self.listeners);
         let result = io::block_on_core(self.io, self.live(begin, listeners));
         if let Err(error) | Ok(Err(error)) = result {
             // The office may have given up waiting already.
             let _ = told.send((number, Err(error)));
         }
-        let _ = end.send(number);
     }
 
     async fn live<B, S, F>(self, begin: B, sockets: Vec<TcpListener>) -> io::Result<()>
@@ -469,13 +487,13 @@ impl Seed {
         core.until(|inner| inner.order.get() != Order::Run).await;
         clock::close_idle();
         core.until(|inner| {
-            let nobody = inner.listening.get() == 0 && inner.shared.counters.counts().active == 0;
+            let nobody = inner.listening.get() == 0 && inner.active() == 0;
             inner.order.get() == Order::Stop || nobody
         })
         .await;
         if core.active() > 0 {
             core.close_all();
-            let ended = core.until(|inner| inner.shared.counters.counts().active == 0);
+            let ended = core.until(|inner| inner.active() == 0);
             clock::within(STOP_WAIT_MS, ended).await;
         }
         // Those are closed that were handed over too late.
@@ -487,11 +505,12 @@ impl Seed {
 /// Does what the bell was rung for.
 fn hear(core: &Core) {
     let order = core.0.shared.order();
-    if order != core.0.order.replace(order) {
-        core.wake_watchers();
-    }
+    core.0.order.set(order);
     let errands = core.0.errands.borrow().clone();
     errands.iter().for_each(|errand| errand());
+    if order != Order::Run {
+        core.wake_watchers();
+    }
 }
 
 /// Serves a connection, which is counted already, in a task of its own.
@@ -624,11 +643,12 @@ mod tests {
         IoChoice::EACH.iter().filter(|io| **io != IoChoice::Epoll).for_each(|io| check(*io));
     }
 
-    /// The only core sleeps while clients connect, ask and the order to drain comes.
+    /// One core sleeps while clients connect, ask and the order to drain comes. Where there is
+    /// another, it has ended before this one wakes.
     #[test]
     fn who_has_asked_before_the_order_to_drain_is_answered() {
-        for &io in IoChoice::EACH {
-            let mut cores = start(&plan(1, io), |_| {
+        for (&io, count) in IoChoice::EACH.iter().flat_map(|io| [(io, 1), (io, 2)]) {
+            let mut cores = start(&plan(count, io), |_| {
                 |core: Core| {
                     move |mut accepted: Accepted| {
                         let core = core.clone();
@@ -657,7 +677,7 @@ mod tests {
             let mut sleeper = connect();
             sleeper.write_all(b"sleep").unwrap();
             std::thread::sleep(Duration::from_millis(100));
-            let mut others: Vec<TcpStream> = (0..20).map(|_| connect()).collect();
+            let mut others: Vec<TcpStream> = (0..40).map(|_| connect()).collect();
             others.push(known);
             others.iter_mut().for_each(|stream| stream.write_all(b"asked").unwrap());
             assert!(cores.drain(5_000), "{io:?}: all connections ended by themselves");

@@ -34,8 +34,8 @@ impl Drop for Listening {
 
 /// Accepts until the core drains, and serves each connection in a task of its own.
 ///
-/// Whom the kernel has let in before is served even then: closing the socket would break the
-/// connection of a client who has asked already.
+/// Whom the kernel has let in before is served even then, at most `ACCEPTS_MAX` of them: closing
+/// the socket would break the connection of a client who has asked already.
 pub(super) async fn accept_all<S, F>(
     core: Core,
     mut listener: Listener,

@@ -2,9 +2,10 @@
 //!
 //! `SO_REUSEPORT` throws dice: of 64 long-lived connections on 8 cores the busiest core gets 12 and
 //! not 8. A connection is handed over before its first byte is read, at most once, through a
-//! bounded queue; the receiving core is woken once. Where the queue is full the socket stays.
+//! bounded queue; the receiving core is woken once. Where the queue is full the socket stays, and
+//! where the other core has been told to end.
 
-use super::{Accepted, Core, Shared};
+use super::{Accepted, Core, Order, Shared};
 use crate::io::{self, Peer};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub(super) const fn is_much(own: u64, least: u64) -> bool {
 /// stays; nothing if it went, or was lost to a lack of descriptors.
 pub(super) fn hand_over(core: &Core, accepted: Accepted) -> Option<Accepted> {
     let Some(other) = less_busy(core) else { return Some(accepted) };
+    // Counted before it is there, so that the next to hand over sees it.
+    let Some(place) = Place::take(other) else { return Some(accepted) };
     let Accepted { reader, writer, peer, listen, over } = accepted;
     let socket = match io::release(reader, writer) {
         Ok(socket) => socket,
@@ -43,19 +46,47 @@ pub(super) fn hand_over(core: &Core, accepted: Accepted) -> Option<Accepted> {
             return None;
         }
     };
-    // Counted before it is there, so that the next to hand over sees it.
-    other.counters.active.fetch_add(1, Ordering::Relaxed);
     match other.to_hand.try_send(Handed { socket, peer, listen, over }) {
         Ok(()) => {
+            place.keep();
             core.0.shared.counters.handed.fetch_add(1, Ordering::Relaxed);
             other.bell.ring();
             None
         }
         Err(full) => {
-            other.counters.active.fetch_sub(1, Ordering::Relaxed);
+            drop(place);
             let Handed { socket, peer, listen, over } = full.into_inner();
             let (reader, writer) = io::adopt(socket).ok()?;
             Some(Accepted { reader, writer, peer, listen, over })
+        }
+    }
+}
+
+/// A connection counted with another core before it gets there; given back when it is dropped.
+struct Place<'a>(&'a Shared);
+
+impl<'a> Place<'a> {
+    /// None with a core that has been told to end: it may have ended already.
+    ///
+    /// Who sees the order to run here has counted before the order to end was given, all of it
+    /// in one sequence, so the other core finds the count when it asks whether it may end.
+    fn take(other: &'a Shared) -> Option<Self> {
+        other.counters.active.fetch_add(1, Ordering::SeqCst);
+        let place = Self(other);
+        (other.order() == Order::Run).then_some(place)
+    }
+
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.counters.active.fetch_sub(1, Ordering::Relaxed);
+        if self.0.order() != Order::Run {
+            // It may have waited for this one.
+            self.0.bell.ring();
         }
     }
 }
