@@ -16,7 +16,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use plugins::pdk::Snapshot;
 use proxy::plan::Slots;
 use proxy::roadmap::Roadmap;
-use proxy::route::Flavor;
+use proxy::route::{Flavor, Router};
 use proxy::upstream_tls::UpstreamTls;
 use runtime::board::{Board, View};
 use serde_json::json;
@@ -90,8 +90,11 @@ fn adopt(c: &mut Criterion) {
     for count in COUNTS {
         let (mut tables, owner) = filled(&catalogue, count);
         let snapshot = |number, tables: &Tables| {
-            let road =
-                Box::new(Roadmap::empty(Arc::clone(&slots), Arc::clone(&tls), Flavor::Compatible));
+            let road = Box::new(Roadmap::empty(
+                Arc::clone(&slots),
+                Arc::clone(&tls),
+                Router::empty(Flavor::Compatible),
+            ));
             Arc::new(Snapshot { number, tables: Arc::new(tables.clone()), road })
         };
         let board = Arc::new(Board::new(snapshot(0, &tables)));

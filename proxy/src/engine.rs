@@ -41,7 +41,7 @@ use crate::plan::Slots;
 use crate::pressure::{self, Pressure};
 use crate::process::{self, Ending};
 use crate::roadmap::Roadmap;
-use crate::route::Flavor;
+use crate::route::{Flavor, Router};
 use crate::serve::{self, Own, Shared};
 use crate::settings::RoadSettings;
 use crate::upstream_tls::{Tls, UpstreamTls};
@@ -65,7 +65,8 @@ pub struct Engine {
     tally: Arc<Tally>,
     registry: Arc<Registry>,
     upstream_tls: Arc<UpstreamTls>,
-    flavor: Flavor,
+    /// The router without routes: its flavour, and how strict it is.
+    router: Router,
     meters: Meters,
     published_s: Arc<AtomicU64>,
     cache: Arc<Keeper>,
@@ -84,21 +85,22 @@ impl Engine {
             plan.ring_dir = folder.into();
         }
         plan.certificate_files = crate::ping::certificates(settings);
-        let bytes = |name: &str| std::env::var(name).ok().and_then(|bytes| bytes.parse().ok());
         plan.journal_bytes_max =
-            bytes("TOLLGATE_JOURNAL_BYTES_MAX").unwrap_or(plan.journal_bytes_max);
-        plan.events_bytes_max = bytes("TOLLGATE_EVENTS_BYTES_MAX").unwrap_or(plan.events_bytes_max);
+            bytes_of("TOLLGATE_JOURNAL_BYTES_MAX")?.unwrap_or(plan.journal_bytes_max);
+        plan.events_bytes_max =
+            bytes_of("TOLLGATE_EVENTS_BYTES_MAX")?.unwrap_or(plan.events_bytes_max);
         let exporter = exporter::start(&plan).map_err(|fault| fault.to_string())?;
         let slots = Arc::new(Slots::new(specs().iter().copied()));
         let upstream_tls = Arc::new(UpstreamTls::new(settings)?);
-        let flavor = Flavor::named(settings.text("router_flavor"));
-        let roadmap = Roadmap::empty(Arc::clone(&slots), Arc::clone(&upstream_tls), flavor);
+        let router = Router::empty(Flavor::named(settings.text("router_flavor")))
+            .with_strict_paths(is_on("TOLLGATE_STRICT_PATHS")?);
+        let roadmap = Roadmap::empty(Arc::clone(&slots), Arc::clone(&upstream_tls), router.clone());
         let tables = Arc::new(store::snapshot::Tables::default());
         let first = Snapshot { number: 0, tables, road: Box::new(roadmap) };
         let board = Arc::new(Board::new(Arc::new(first)));
         let tally = Arc::new(Tally::new(TALLY_SLOTS));
         let registry = Registry::new();
-        let cache_bytes_max = bytes("TOLLGATE_CACHE_BYTES_MAX").unwrap_or(CACHE_BYTES_MAX);
+        let cache_bytes_max = bytes_of("TOLLGATE_CACHE_BYTES_MAX")?.unwrap_or(CACHE_BYTES_MAX);
         let cache =
             Arc::new(Keeper::new(cores, usize::try_from(cache_bytes_max).unwrap_or(usize::MAX)));
         let exporter = Arc::new(exporter);
@@ -110,7 +112,7 @@ impl Engine {
             tally,
             registry,
             upstream_tls,
-            flavor,
+            router,
             cache,
             meters,
             published_s,
@@ -124,7 +126,7 @@ impl Engine {
         let certificates = shown.map(|names| Configured::new(Arc::clone(names)));
         let registry = Arc::clone(&self.registry);
         let (slots, tls) = (Arc::clone(&self.slots), Arc::clone(&self.upstream_tls));
-        let empty = Roadmap::empty(slots, tls, self.flavor);
+        let empty = Roadmap::empty(slots, tls, self.router.clone());
         let published_s = Arc::clone(&self.published_s);
         let mut office = Office::new(board, exporter, registry, published_s, empty, certificates);
         Watch {
@@ -247,6 +249,19 @@ fn bytes_of(name: &str) -> Result<Option<u64>, String> {
     let Ok(text) = std::env::var(name) else { return Ok(None) };
     let bytes = store::conf::nginx::bytes(&text);
     bytes.map(Some).ok_or_else(|| format!("{name} is not a size: '{text}'"))
+}
+
+/// Whether the variable `name` is switched on, in Kong's words for it; it is off where it is unset.
+///
+/// # Errors
+/// One sentence, for any other word.
+fn is_on(name: &str) -> Result<bool, String> {
+    let Ok(text) = std::env::var(name) else { return Ok(false) };
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" => Ok(true),
+        "off" | "false" | "no" | "" => Ok(false),
+        _ => Err(format!("{name} is neither on nor off: '{text}'")),
+    }
 }
 
 /// The database that nodes share, if there is one.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::desk::checks::Trust;
 use crate::plan::{Plan, PluginTable, Slots};
 use crate::pool::Key;
-use crate::route::{Flavor, RouteChange, RouteEntry, RouteSpec, Router};
+use crate::route::{RouteChange, RouteEntry, RouteSpec, Router};
 use crate::shards::Shards;
 use crate::upstream_tls::{Tls, UpstreamTls};
 
@@ -152,10 +152,10 @@ pub struct Roadmap {
 }
 
 impl Roadmap {
-    /// A roadmap without a road; its router is of that flavour.
-    pub fn empty(slots: Arc<Slots>, tls: Arc<UpstreamTls>, flavor: Flavor) -> Self {
+    /// A roadmap without a road, for a router without routes.
+    pub fn empty(slots: Arc<Slots>, tls: Arc<UpstreamTls>, router: Router) -> Self {
         Self {
-            router: Arc::new(Router::empty(flavor)),
+            router: Arc::new(router),
             services: Shards::default(),
             plugins: PluginTable::default(),
             slots,

@@ -29,6 +29,7 @@ mod pattern;
 mod place;
 mod rows;
 mod shard;
+mod strict;
 mod table;
 mod traditional;
 
@@ -112,6 +113,16 @@ pub enum PathMatch<'r> {
     Regex(&'r Pattern, Range<usize>),
 }
 
+impl PathMatch<'_> {
+    /// Where the part ends, in bytes from the start of the path.
+    const fn end(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Prefix(end) | Self::Regex(_, Range { end, .. }) => *end,
+        }
+    }
+}
+
 /// A change of one route.
 #[derive(Debug, Clone)]
 pub enum RouteChange {
@@ -136,6 +147,8 @@ pub struct Router {
     flavor: Flavor,
     places: Table<Arc<Place>, Arc<Shard>>,
     routes: Table<Uuid, Arc<RouteEntry>>,
+    /// Whether a path that could be read in two ways is refused wherever it leads.
+    strict_paths: bool,
     /// Places with a wildcard before, and with one behind.
     wildcards: (usize, usize),
     /// Routes that have paths.
@@ -152,7 +165,22 @@ impl Router {
     #[must_use]
     pub fn empty(flavor: Flavor) -> Self {
         let (places, routes) = (Table::new(), Table::new());
-        Self { flavor, places, routes, wildcards: (0, 0), with_paths: 0, with_snis: 0 }
+        let strict_paths = false;
+        Self {
+            flavor,
+            places,
+            routes,
+            strict_paths,
+            wildcards: (0, 0),
+            with_paths: 0,
+            with_snis: 0,
+        }
+    }
+
+    /// The same router, strict with paths or not (`TOLLGATE_STRICT_PATHS`).
+    #[must_use]
+    pub fn with_strict_paths(self, strict_paths: bool) -> Self {
+        Self { strict_paths, ..self }
     }
 
     /// A router of these routes, with the flavour of the first; what cannot be compiled is left out
@@ -262,12 +290,15 @@ impl Router {
     /// request has tried to pass it by.
     ///
     /// # Errors
-    /// `Ambiguous`, which is a 400.
+    /// `Ambiguous`, or `SecondReading` from a router that is strict with paths; both are a 400.
     pub fn decide<'r>(
         &'r self,
         lookup: &Lookup<'_>,
         cache: &mut RouteCache,
     ) -> Result<Option<Match<'r>>, PathFault> {
+        if self.strict_paths {
+            return self.decide_strictly(lookup, cache);
+        }
         if !lookup.path.wary {
             return Ok(self.find(lookup, cache));
         }
@@ -280,6 +311,32 @@ impl Router {
         let found = self.find(lookup, cache);
         match (&found, other) {
             (Some(found), Some(other)) if other > found.order => Err(PathFault::Ambiguous),
+            _ => Ok(found),
+        }
+    }
+
+    /// Refuses a path with a second reading, and one that in small letters would be the path of a
+    /// route that takes more of it: the upstream may not tell `/Private` from `/private`.
+    fn decide_strictly<'r>(
+        &'r self,
+        lookup: &Lookup<'_>,
+        cache: &mut RouteCache,
+    ) -> Result<Option<Match<'r>>, PathFault> {
+        if !strict::check(lookup.path.path)? {
+            return Ok(self.find(lookup, cache));
+        }
+        let mut small = std::mem::take(&mut cache.careless);
+        small.clear();
+        small.extend(lookup.path.path.iter().map(u8::to_ascii_lowercase));
+        let path = Normal { path: &small, ..lookup.path };
+        let other = self.find(&Lookup { path, ..*lookup }, cache);
+        let other = other.map(|found| (found.order, found.path.end()));
+        cache.careless = small;
+        let found = self.find(lookup, cache);
+        match (&found, other) {
+            (Some(found), Some((order, end))) if order > found.order && end > found.path.end() => {
+                Err(PathFault::SecondReading)
+            }
             _ => Ok(found),
         }
     }

@@ -18,7 +18,7 @@ fn roadmap(flavor: Flavor, routes: &[&str]) -> Roadmap {
     });
     let (router, faults) = Router::new(specs);
     assert_eq!(faults, []);
-    let mut map = Roadmap::empty(slots, tls, flavor);
+    let mut map = Roadmap::empty(slots, tls, Router::empty(flavor));
     map.router = Arc::new(router);
     map
 }

@@ -23,6 +23,8 @@ pub enum PathFault {
     AboveRoot,
     /// Another reader would resolve it to a place that this gateway guards differently.
     Ambiguous,
+    /// Another reader could take it for another path, and the gateway is asked to be strict.
+    SecondReading,
 }
 
 impl PathFault {
@@ -36,6 +38,7 @@ impl PathFault {
             Self::EncodedNul => "the path has an encoded NUL",
             Self::AboveRoot => "the path leads above the root",
             Self::Ambiguous => "the path could be read as another route's",
+            Self::SecondReading => "the path could be read in two ways (TOLLGATE_STRICT_PATHS)",
         }
     }
 }

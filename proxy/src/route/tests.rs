@@ -372,15 +372,68 @@ fn let_through(router: &Router, target: &str, open: u128) -> Option<String> {
     (id == open).then(|| String::from_utf8(out).unwrap())
 }
 
-#[test]
-fn no_target_reaches_a_closed_path_in_disguise() {
-    let router = router(&["paths=/", "paths=/private"]);
+/// Whether a hostile target reaches `/private`, for an upstream that resolves paths like this.
+fn check_hostile(router: &Router, resolve: fn(&str) -> String) {
     for target in HOSTILE_TARGETS.lines() {
-        for path in let_through(&router, target, 1).unwrap_or_default().lines() {
-            let resolved = careless_upstream(path);
+        for path in let_through(router, target, 1).unwrap_or_default().lines() {
+            let resolved = resolve(path);
             let reached = resolved == "/private" || resolved.starts_with("/private/");
             assert!(!reached, "{target} reaches {resolved} as {path}");
         }
+    }
+}
+
+#[test]
+fn no_target_reaches_a_closed_path_in_disguise() {
+    check_hostile(&router(&["paths=/", "paths=/private"]), careless_upstream);
+}
+
+/// An upstream that besides takes no notice of case, of bytes that are no text, and of what Windows
+/// drops from the end of a name.
+fn most_careless_upstream(target: &str) -> String {
+    let resolved = careless_upstream(target).to_ascii_lowercase();
+    let names = resolved.split('/').map(|name| {
+        let end = name.find(|letter: char| letter.is_control() || letter > '~');
+        name[..end.unwrap_or(name.len())].trim_end_matches(['.', ' '])
+    });
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    format!("/{}", names.join("/"))
+}
+
+#[test]
+fn strict_paths_reach_no_closed_path_at_all() {
+    let routes = &["paths=/", "paths=/private"];
+    check_hostile(&router(routes).with_strict_paths(true), most_careless_upstream);
+    // Nor one that only the upstream knows of: what passes is read as it was sent.
+    let router = router(&routes[..1]).with_strict_paths(true);
+    for target in HOSTILE_TARGETS.lines() {
+        for path in let_through(&router, target, 1).unwrap_or_default().lines() {
+            let sent = path.split('?').next().unwrap_or_default().to_ascii_lowercase();
+            let read = most_careless_upstream(path);
+            assert_eq!(read.trim_end_matches('/'), sent.trim_end_matches('/'), "{target}");
+        }
+    }
+}
+
+#[test]
+fn strict_paths_are_about_readings_not_about_routes() {
+    use PathFault::SecondReading;
+    let router = router(&["paths=/", "paths=/private", "paths=/Users", "paths=/users"]);
+    let router = router.with_strict_paths(true);
+    let (strict, _) = router.with([RouteChange::Put(Box::new(spec("id=9 paths=/late")))]);
+    for (path, expected) in [
+        ("/a%2Fb", Err(SecondReading)),
+        ("/a;v=1", Err(SecondReading)),
+        ("/Private/x", Err(SecondReading)),
+        ("/LATE", Err(SecondReading)),
+        ("/late", Ok(9)),
+        ("/Users/1", Ok(3)),
+        ("/users/1", Ok(4)),
+        ("/Public", Ok(1)),
+        ("/你好/100%25", Ok(1)),
+    ] {
+        let found = decide(&strict, path, "").map(|found| found.map_or(0, |(id, _)| id));
+        assert_eq!(found, expected, "{path}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use plugins::pdk::Snapshot;
 use proxy::plan::Slots;
 use proxy::roadmap::Roadmap;
-use proxy::route::Flavor;
+use proxy::route::{Flavor, Router};
 use proxy::settings::{Patience, RoadSettings};
 use proxy::upstream_tls::UpstreamTls;
 use serde_json::{Value, json};
@@ -127,7 +127,7 @@ fn build() -> Rows {
     let catalogue = Catalogue::new(vec![&witness::WITNESS.schema], &[]);
     let slots = Arc::new(Slots::new([&witness::WITNESS]));
     let tls = Arc::new(UpstreamTls::usual().unwrap());
-    let mut roadmap = Roadmap::empty(slots, tls, Flavor::default());
+    let mut roadmap = Roadmap::empty(slots, tls, Router::empty(Flavor::default()));
     let mut tables = Tables::new(&catalogue);
     let mut rows = Rows { snapshots: Vec::new(), changes: Vec::new() };
     for (number, step) in std::iter::once(first()).chain(later()).enumerate() {
