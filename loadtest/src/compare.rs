@@ -127,6 +127,9 @@ pub fn run(options: &Options) -> Result<(), Fault> {
             continue;
         }
         let tls = row.tls()?;
+        if row.by == By::Rate && !cpu::go_first(true) {
+            println!("\n!! row {}: the load waits for what shares its CPU (needs root)", row.name);
+        }
         for round in 0..options.rounds {
             for step in 0..targets.len() {
                 let index = (round + step) % targets.len();
@@ -138,6 +141,9 @@ pub fn run(options: &Options) -> Result<(), Fault> {
                 };
                 target.rounds.push(measured);
             }
+        }
+        if row.by == By::Rate {
+            cpu::go_first(false);
         }
         // With and without the plugin on one gateway; otherwise all beside the first.
         let beside = if row.is_pair() { 2 } else { targets.len() };

@@ -1,6 +1,8 @@
 //! What ten thousand idle connections cost, each of which has carried an answer of 64 KiB.
 
-use std::{thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
+
+use rustls::ClientConfig;
 
 use super::{Findings, Options, Stage};
 use crate::{
@@ -9,6 +11,7 @@ use crate::{
     collector::Depth,
     cpu, scene,
     servers::Server,
+    stream,
 };
 
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -18,6 +21,8 @@ const SMALL_BYTES: usize = 1_024;
 const RATE: f64 = 1_000.0;
 const WARM_CONNECTIONS: usize = 100;
 const BYTES_MAX: f64 = 2_048.0;
+/// The same over TLS.
+const TLS_BYTES_MAX: f64 = 24.0 * 1_024.0;
 /// Time for an allocator to give back what it holds.
 const REST: Duration = Duration::from_secs(3);
 
@@ -25,14 +30,18 @@ pub(super) fn run(options: &Options, driver: &str, findings: &mut Findings) -> R
     let mut stage = Stage::open(options, driver, 1, Depth::Count)?;
     scene::plain(&mut stage.admin, stage.engine.upstream.addr()?)?;
     let engine = &mut stage.engine;
-    let small = measure(engine, &stage.server, options.idle, SMALL_BYTES)?;
+    let small = measure(engine, &stage.server, options.idle, SMALL_BYTES, None)?;
     findings.note(&format!("{small:.0} bytes after an answer of {SMALL_BYTES} bytes"));
-    let ours = measure(engine, &stage.server, options.idle, ANSWER_BYTES)?;
-    let words = format!("{ours:.0} bytes per idle connection at {}", options.idle);
-    findings.judge(ours <= BYTES_MAX, &words);
     let nginx = Server::nginx(engine.upstream.addr()?, &cpu::allowed()?)?;
-    let theirs = measure(engine, &nginx, options.idle, ANSWER_BYTES)?;
-    findings.note(&format!("nginx: {theirs:.0} bytes"));
+    let tls = stream::trusting()?;
+    for (tls, bytes_max, words) in [(None, BYTES_MAX, ""), (Some(&tls), TLS_BYTES_MAX, " over TLS")]
+    {
+        let ours = measure(engine, &stage.server, options.idle, ANSWER_BYTES, tls)?;
+        let words = format!("{ours:.0} bytes per idle connection at {}{words}", options.idle);
+        findings.judge(ours <= bytes_max, &words);
+        let theirs = measure(engine, &nginx, options.idle, ANSWER_BYTES, tls)?;
+        findings.note(&format!("nginx: {theirs:.0} bytes"));
+    }
     Ok(())
 }
 
@@ -42,18 +51,19 @@ fn measure(
     server: &Server,
     connections: usize,
     answer_bytes: usize,
+    tls: Option<&Arc<ClientConfig>>,
 ) -> Result<f64, Fault> {
     let request = scene::get(&format!("/load/bytes/{answer_bytes}"), "");
     let plan = |connections| {
         let request = request.clone();
         Plan {
-            target: server.proxy,
+            target: if tls.is_some() { server.tls } else { server.proxy },
             connections,
             pace: Pace::Rate(RATE),
             ask: Box::new(move |_, out: &mut Vec<u8>| out.extend_from_slice(&request)),
             hear: None,
             want: None,
-            tls: None,
+            tls: tls.cloned(),
         }
     };
     let mut warm = Load::new(engine, plan(WARM_CONNECTIONS));

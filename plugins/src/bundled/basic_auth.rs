@@ -162,7 +162,7 @@ fn accept(exchange: &mut Exchange, row: &Row, password: &[u8]) -> bool {
     let Some(consumer) = exchange.tables().get("consumers", consumer_id).cloned() else {
         return false;
     };
-    let credential = Credential { id: row.id().to_string(), key: None };
+    let credential = Credential::of(row);
     let username = row.text("username").unwrap_or_default();
     identity::identify_as(exchange, Some(consumer), Some(credential), Some(username));
     true

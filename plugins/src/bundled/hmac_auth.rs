@@ -8,6 +8,7 @@ mod date;
 mod line;
 mod schema;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -54,6 +55,12 @@ pub static CREDENTIALS: Entity = Entity {
 /// A body above this cannot be checked, and is refused.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// The longest signature of any algorithm has 64 bytes; what is longer is none.
+const SIGNATURE_BYTES_MAX: usize = 96;
+
+/// A signed text that was longer than this leaves no room behind for the next.
+const TEXT_BYTES_KEPT: usize = 4 * 1024;
+
 /// Keys that an instance keeps ready. When there are more, all are forgotten and made again.
 const KEYS_MAX: usize = 1_024;
 
@@ -79,7 +86,8 @@ fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
         },
     });
     Ok(Prepared::new(move || {
-        Box::new(HmacAuth { settings: Arc::clone(&settings), keys: Remembered::default() })
+        let settings = Arc::clone(&settings);
+        Box::new(HmacAuth { settings, keys: Remembered::default(), text: Cell::default() })
     }))
 }
 
@@ -88,6 +96,8 @@ struct HmacAuth {
     /// Keys by the id and the version of their row, and the algorithm: making one costs as much as
     /// a signature.
     keys: Remembered<(Uuid, u64, Algorithm), Rc<hmac::Key>, KEYS_MAX>,
+    /// Room for what is signed.
+    text: Cell<Vec<u8>>,
 }
 
 struct Settings {
@@ -173,9 +183,19 @@ impl HmacAuth {
     /// Whether the signature is the one that the secret of the row makes.
     fn is_signed(&self, exchange: &Exchange, sent: &line::Sent<'_>, row: &Row) -> bool {
         let Some(algorithm) = Algorithm::of(sent.algorithm) else { return false };
-        let Some(signature) = credentials::base64(sent.signature) else { return false };
+        let mut room = [0; SIGNATURE_BYTES_MAX];
+        let Some(signature) = credentials::base64_into(sent.signature, &mut room) else {
+            return false;
+        };
         let key = self.key(row, algorithm);
-        hmac::verify(&key, &signing_string(exchange, sent), &signature).is_ok()
+        let mut text = self.text.take();
+        text.clear();
+        write_signed(exchange, sent, &mut text);
+        let verified = hmac::verify(&key, &text, signature);
+        if text.capacity() <= TEXT_BYTES_KEPT {
+            self.text.set(text);
+        }
+        verified.is_ok()
     }
 
     fn key(&self, row: &Row, algorithm: Algorithm) -> Rc<hmac::Key> {
@@ -226,7 +246,7 @@ fn accept(exchange: &mut Exchange, row: &Row) -> bool {
     if consumer.is_none() {
         return false;
     }
-    let credential = Credential { id: row.id().to_string(), key: None };
+    let credential = Credential::of(row);
     identity::identify_as(exchange, consumer, Some(credential), row.text("username"));
     true
 }
@@ -261,51 +281,51 @@ impl Algorithm {
     }
 }
 
-/// What the client signed: one line for each header that it names. Two names stand for the request
-/// line, unless there is a header of that name.
-fn signing_string(exchange: &Exchange, sent: &line::Sent<'_>) -> Vec<u8> {
-    let mut text = Vec::with_capacity(256);
+/// Appends what the client signed: one line for each header that it names. Two names stand for the
+/// request line, unless there is a header of that name.
+fn write_signed(exchange: &Exchange, sent: &line::Sent<'_>, text: &mut Vec<u8>) {
     for (number, name) in sent.headers().enumerate() {
         if number > 0 {
             text.push(b'\n');
         }
         let value = std::str::from_utf8(name).ok().and_then(|n| exchange.request.fields.get(n));
+        let method = exchange.request.method().as_bytes();
         match (value, name) {
             (Some(value), _) => {
                 [name, b": ", value].into_iter().for_each(|part| text.extend_from_slice(part));
             }
             (None, b"@request-target") => {
-                let method = exchange.request.method().to_ascii_lowercase();
-                text.extend([name, b": ", method.as_bytes(), b" ", &target(exchange)].concat());
+                text.extend_from_slice(b"@request-target: ");
+                text.extend(method.iter().map(u8::to_ascii_lowercase));
+                text.push(b' ');
+                write_target(exchange, text);
             }
             (None, b"request-line") => {
-                let version = match exchange.request.version {
-                    Version::H10 => "1.0",
-                    Version::H11 => "1.1",
-                    Version::H2 => "2.0",
-                };
-                let method = exchange.request.method().as_bytes();
-                let target = target(exchange);
-                text.extend([method, b" ", &target, b" HTTP/", version.as_bytes()].concat());
+                text.extend_from_slice(method);
+                text.push(b' ');
+                write_target(exchange, text);
+                text.extend_from_slice(match exchange.request.version {
+                    Version::H10 => b" HTTP/1.0",
+                    Version::H11 => b" HTTP/1.1",
+                    Version::H2 => b" HTTP/2.0",
+                });
             }
-            (None, _) => text.extend([name, b":"].concat()),
+            (None, _) => [name, b":"].into_iter().for_each(|part| text.extend_from_slice(part)),
         }
     }
-    text
 }
 
-/// The path in its normal form and the query as it was sent, unless it is empty.
-fn target(exchange: &Exchange) -> Vec<u8> {
+/// Appends the path in its normal form and the query as it was sent, unless it is empty.
+fn write_target(exchange: &Exchange, text: &mut Vec<u8>) {
     let raw = exchange.raw_path();
-    let mut target = match std::str::from_utf8(raw) {
-        Ok(path) => uri::normalize(path).into_bytes(),
-        Err(_) => raw.to_vec(),
-    };
-    if let Some(query) = exchange.query().filter(|query| !query.is_empty()) {
-        target.push(b'?');
-        target.extend_from_slice(query);
+    match std::str::from_utf8(raw) {
+        Ok(path) => text.extend_from_slice(uri::normalize(path).as_bytes()),
+        Err(_) => text.extend_from_slice(raw),
     }
-    target
+    if let Some(query) = exchange.query().filter(|query| !query.is_empty()) {
+        text.push(b'?');
+        text.extend_from_slice(query);
+    }
 }
 
 /// Whether `Digest` is the body's. No such line is right where there is no body.

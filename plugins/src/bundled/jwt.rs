@@ -319,7 +319,7 @@ fn accept(exchange: &mut Exchange, row: &Row) -> bool {
     if consumer.is_none() {
         return false;
     }
-    let credential = Credential { id: row.id().to_string(), key: key.map(Into::into) };
+    let credential = Credential { key: key.map(Into::into), ..Credential::of(row) };
     identity::identify_as(exchange, consumer, Some(credential), key);
     true
 }

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 
 use serde_json::Value as Json;
 use store::schema::{Entity, Field, PluginSchema, Preset, array, boolean, foreign, text, typical};
-use uuid::Uuid;
 
 use crate::pdk::{
     Answer, BodyState, Config, Credential, Exchange, Fault, Phase, Plugin, Prepared, Spec, Step,
@@ -223,9 +222,7 @@ impl KeyAuth {
         if consumer.is_none() {
             return false;
         }
-        let mut id = Uuid::encode_buffer();
-        let id = &*row.id().hyphenated().encode_lower(&mut id);
-        let credential = Credential { id: id.to_owned(), key: Some(key) };
+        let credential = Credential { key: Some(key), ..Credential::of(row) };
         identity::identify(exchange, consumer, Some(credential));
         true
     }

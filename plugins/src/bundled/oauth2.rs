@@ -291,7 +291,7 @@ fn accept(exchange: &mut Exchange, token: &Row) -> Option<()> {
     let tables = exchange.tables();
     let application = tables.get(rows::CREDENTIALS.name, token.foreign("credential")?)?.clone();
     let consumer = tables.get("consumers", application.foreign("consumer")?)?.clone();
-    let credential = Credential { id: application.id().to_string(), key: None };
+    let credential = Credential::of(&application);
     let shown = application.text("client_id");
     identity::identify_as(exchange, Some(consumer), Some(credential), shown);
     tell(exchange, Some(token));

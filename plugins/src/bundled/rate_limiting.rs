@@ -155,8 +155,7 @@ impl Plugin for RateLimiting {
 /// Whether a request is for a path, however it is written.
 fn is_at(exchange: &Exchange, path: &str) -> bool {
     let raw = std::str::from_utf8(exchange.raw_path()).unwrap_or_default();
-    let plain = !raw.contains(['%', '.']) && !raw.contains("//");
-    if plain { raw == path } else { uri::normalize(raw) == path }
+    uri::normalize(raw) == path
 }
 
 /// Whose count it is, without an allocation where that is possible.

@@ -115,8 +115,8 @@ impl Plugin for Redirect {
         let location = match &self.ends {
             None => self.location.clone(),
             Some(ends) => {
-                let path = uri::normalize(&String::from_utf8_lossy(exchange.raw_path()));
-                ends.around(&path, exchange.query().unwrap_or_default())
+                let raw = String::from_utf8_lossy(exchange.raw_path());
+                ends.around(&uri::normalize(&raw), exchange.query().unwrap_or_default())
             }
         };
         let answer = Answer::exact(self.status, None, Arc::clone(&self.body));

@@ -23,6 +23,12 @@ pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
     PLAIN.decode(unpadded(text)).ok()
 }
 
+/// The same, written into `room`; none if there is too little.
+pub fn base64_into<'r>(text: &[u8], room: &'r mut [u8]) -> Option<&'r [u8]> {
+    let len = PLAIN.decode_slice(unpadded(text), room).ok()?;
+    room.get(..len)
+}
+
 /// The same with the alphabet of URLs, as JSON Web Tokens have it.
 pub fn base64url(text: &[u8]) -> Option<Vec<u8>> {
     URL.decode(unpadded(text)).ok()

@@ -126,6 +126,16 @@ pub struct Credential {
     pub key: Option<String>,
 }
 
+impl Credential {
+    /// That of a row, without a key.
+    #[must_use]
+    pub fn of(row: &Row) -> Self {
+        // Without a formatter.
+        let mut id = Uuid::encode_buffer();
+        Self { id: row.id().hyphenated().encode_lower(&mut id).to_owned(), key: None }
+    }
+}
+
 /// What goes upstream in place of what the client sent. The client's own target stays in
 /// `Exchange::request`, for logs.
 #[derive(Clone, Debug, Default)]
