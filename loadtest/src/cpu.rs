@@ -32,9 +32,9 @@ pub struct Thread {
 }
 
 /// Whether this thread goes before all others of its CPU, at once and always; those that it starts
-/// do not. For a load at a fixed rate: exporter, collector and whatever else shares its CPU here has
-/// CPUs of its own elsewhere, and how long the load waits for them says nothing of the gateway. A
-/// load that never rests must not: the kernel would hold it up for a twentieth of the time.
+/// do not. For a load at a fixed rate: exporter, collector and whatever else shares its CPU here
+/// has CPUs of its own elsewhere, and how long the load waits for them says nothing of the gateway.
+/// A load that never rests must not: the kernel would hold it up for a twentieth of the time.
 ///
 /// Tells whether it was granted; only root may ask, and `chrt` (util-linux) does it.
 pub fn go_first(first: bool) -> bool {
