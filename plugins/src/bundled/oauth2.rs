@@ -139,10 +139,6 @@ impl Plugin for OAuth2 {
 /// What the path asks for; a slash at its end does not count.
 fn place(exchange: &Exchange) -> Place {
     let raw = std::str::from_utf8(exchange.raw_path()).unwrap_or_default();
-    // Both endpoints have this in their path, or something that needs decoding.
-    if !raw.contains("/oauth2/") && !raw.contains(['%', '.']) && !raw.contains("//") {
-        return Place::Resource;
-    }
     let path = uri::normalize(raw);
     let path = path.strip_suffix('/').unwrap_or(&path);
     if path.ends_with("/oauth2/token") {
@@ -203,8 +199,9 @@ impl Settings {
             let answer = missing.challenge(401, self.challenge.clone());
             return Err(Refusal::Token(Box::new(answer)));
         };
-        let invalid = wrong("invalid_token", "The access token is invalid or has expired");
+        let invalid = || wrong("invalid_token", "The access token is invalid or has expired");
         let refused = || {
+            let invalid = invalid();
             let answer = invalid.challenge(401, self.challenge_of(&invalid));
             Refusal::Token(Box::new(answer))
         };
@@ -214,7 +211,8 @@ impl Settings {
         if service.is_none() && !self.global_credentials {
             let words = "The access token is global, but the current plugin is configured without \
                          'global_credentials'";
-            let answer = wrong("invalid_token", words).challenge(401, self.challenge_of(&invalid));
+            let answer =
+                wrong("invalid_token", words).challenge(401, self.challenge_of(&invalid()));
             return Err(Refusal::Global(Box::new(answer)));
         }
         let is_here = service.is_none() || service == exchange.service_id();
@@ -233,20 +231,21 @@ impl Settings {
     /// The token of a request; takes it out of what goes upstream where that is asked for.
     fn token(&self, exchange: &mut Exchange) -> Option<String> {
         if let Some(line) = self.line(exchange) {
-            let line = String::from_utf8_lossy(line).into_owned();
+            let line = String::from_utf8_lossy(line);
+            let mut words = line.split_ascii_whitespace();
+            let token = match [words.next(), words.next(), words.next()] {
+                [Some(kind), Some(token), None]
+                    if ["token", "bearer"].iter().any(|k| kind.eq_ignore_ascii_case(k)) =>
+                {
+                    token.to_owned()
+                }
+                _ => line.into_owned(),
+            };
             if self.hide_credentials {
                 let name = lines::spelled(&exchange.request.fields, &self.auth_header_name);
                 exchange.request.fields.remove(&name);
             }
-            let words: Vec<&str> = line.split_ascii_whitespace().collect();
-            return match words.as_slice() {
-                [kind, token]
-                    if ["token", "bearer"].iter().any(|k| kind.eq_ignore_ascii_case(k)) =>
-                {
-                    Some((*token).to_owned())
-                }
-                _ => Some(line),
-            };
+            return Some(token);
         }
         let token = Parameters::of(exchange).text(ACCESS_TOKEN).map(str::to_owned)?;
         if self.hide_credentials {

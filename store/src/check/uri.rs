@@ -80,8 +80,7 @@ pub fn broken_escape(path: &str) -> Option<String> {
 /// The normal form of a path: escapes of all but reserved characters are decoded, slashes merged,
 /// dot segments removed. Most paths have it already, and are borrowed.
 pub fn normalize(path: &str) -> Cow<'_, str> {
-    if path.starts_with('/') && !path.contains('%') && !path.contains("//") && !path.contains("/.")
-    {
+    if is_plain(path) {
         return path.into();
     }
     let decoded = decode(path);
@@ -111,6 +110,16 @@ pub fn normalize(path: &str) -> Cow<'_, str> {
         }
     }
     String::from_utf8_lossy(&segments.concat()).into_owned().into()
+}
+
+/// Whether a path has nothing that its normal form could change, as nearly all.
+fn is_plain(path: &str) -> bool {
+    let mut before = 0;
+    let plain = path.bytes().all(|byte| {
+        let slashed = std::mem::replace(&mut before, byte) == b'/';
+        byte != b'%' && !(slashed && matches!(byte, b'/' | b'.'))
+    });
+    plain && path.starts_with('/')
 }
 
 fn decode(path: &str) -> Vec<u8> {
