@@ -251,15 +251,16 @@ fn bytes_of(name: &str) -> Result<Option<u64>, String> {
     bytes.map(Some).ok_or_else(|| format!("{name} is not a size: '{text}'"))
 }
 
-/// Whether the variable `name` is switched on, in Kong's words for it; it is off where it is unset.
+/// Whether the variable `name` is switched on, in Kong's words or as a number; not where it is
+/// unset.
 ///
 /// # Errors
 /// One sentence, for any other word.
 fn is_on(name: &str) -> Result<bool, String> {
     let Ok(text) = std::env::var(name) else { return Ok(false) };
     match text.to_ascii_lowercase().as_str() {
-        "on" | "true" | "yes" => Ok(true),
-        "off" | "false" | "no" | "" => Ok(false),
+        "on" | "true" | "yes" | "1" => Ok(true),
+        "off" | "false" | "no" | "0" | "" => Ok(false),
         _ => Err(format!("{name} is neither on nor off: '{text}'")),
     }
 }
