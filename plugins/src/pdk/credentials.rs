@@ -55,26 +55,13 @@ fn before(byte: u8, text: &[u8]) -> &[u8] {
 
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
     let mut text = vec![0; bytes.len() * 2];
     for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        // IN BOUNDS: the table has an entry for every byte.
-        pair.copy_from_slice(&PAIRS[usize::from(*byte)]);
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
     String::from_utf8(text).unwrap_or_default()
 }
-
-/// The two digits of each byte.
-static PAIRS: [[u8; 2]; 256] = {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        // IN BOUNDS: both nibbles are below 16.
-        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
-        byte += 1;
-    }
-    pairs
-};
 
 /// Whether two secrets are the same, in a time that does not tell where they differ.
 pub fn same(one: &[u8], two: &[u8]) -> bool {
