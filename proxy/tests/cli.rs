@@ -160,6 +160,29 @@ fn an_unwritable_prefix_is_one_sentence() {
     check(&["start", "-p", "/proc/nowhere"], &[], 1, "", &fault(words));
 }
 
+/// Before, a size that could not be read was the default, in silence.
+#[test]
+fn a_variable_of_our_own_that_cannot_be_read_is_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = in_folder(folder.path(), "kong");
+    for (name, value, words) in [
+        ("TOLLGATE_STRICT_PATHS", "maybe", "is neither on nor off"),
+        ("TOLLGATE_EVENTS_BYTES_MAX", "12x", "is not a size"),
+        ("TOLLGATE_JOURNAL_BYTES_MAX", "-1", "is not a size"),
+        ("TOLLGATE_CACHE_BYTES_MAX", "1t", "is not a size"),
+    ] {
+        let env = [
+            ("KONG_PREFIX", prefix.as_str()),
+            ("KONG_PROXY_LISTEN", "127.0.0.1:0"),
+            ("KONG_ADMIN_LISTEN", "off"),
+            ("KONG_STATUS_LISTEN", "off"),
+            ("KONG_ADMIN_GUI_LISTEN", "off"),
+            (name, value),
+        ];
+        check(&["start"], &env, 1, "", &fault(&format!("{name} {words}: '{value}'")));
+    }
+}
+
 #[test]
 fn commands_about_a_gateway_that_does_not_run() {
     let folder = tempfile::tempdir().unwrap();
