@@ -127,8 +127,9 @@ pub fn run(options: &Options) -> Result<(), Fault> {
             continue;
         }
         let tls = row.tls()?;
-        if row.by == By::Rate && !cpu::go_first(true) {
-            println!("\n!! row {}: the load waits for what shares its CPU (needs root)", row.name);
+        if row.by == By::Rate && !go_first(&servers, true) {
+            println!("\n!! row {}: load and road wait for what shares their CPUs", row.name);
+            println!("!! (a real-time class needs root and chrt of util-linux)");
         }
         for round in 0..options.rounds {
             for step in 0..targets.len() {
@@ -143,7 +144,7 @@ pub fn run(options: &Options) -> Result<(), Fault> {
             }
         }
         if row.by == By::Rate {
-            cpu::go_first(false);
+            go_first(&servers, false);
         }
         // With and without the plugin on one gateway; otherwise all beside the first.
         let beside = if row.is_pair() { 2 } else { targets.len() };
@@ -152,6 +153,12 @@ pub fn run(options: &Options) -> Result<(), Fault> {
     let events = collector.books().events;
     println!("the collector took {events} events");
     Ok(())
+}
+
+/// Load and roads go before everything else on their CPUs, or no longer; false if not granted.
+fn go_first(servers: &[Server], first: bool) -> bool {
+    let roads = servers.iter().all(|server| server.go_first(first));
+    cpu::go_first(std::process::id(), first) && roads
 }
 
 /// The baseline first.

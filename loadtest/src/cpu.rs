@@ -31,16 +31,17 @@ pub struct Thread {
     pub user_ns: u64,
 }
 
-/// Whether this thread goes before all others of its CPU, at once and always; those that it starts
-/// do not. For a load at a fixed rate: exporter, collector and whatever else shares its CPU here
-/// has CPUs of its own elsewhere, and how long the load waits for them says nothing of the gateway.
-/// A load that never rests must not: the kernel would hold it up for a twentieth of the time.
+/// Lets a thread go before all others of its CPU, at once and always, or no longer; those that it
+/// starts do not. For measuring at a fixed rate: what else runs on these CPUs (exporter and
+/// collector beside the load, the machine's own services beside the road) has CPUs of its own
+/// elsewhere, and how long load and road wait for it says nothing of the gateway. A thread that
+/// never rests must not: the kernel would hold it up for a twentieth of the time.
 ///
 /// Tells whether it was granted; only root may ask, and `chrt` (util-linux) does it.
-pub fn go_first(first: bool) -> bool {
+pub fn go_first(tid: u32, first: bool) -> bool {
     let class: &[&str] = if first { &["-R", "-f", "-p", "10"] } else { &["-o", "-p", "0"] };
-    let pid = std::process::id().to_string();
-    Command::new("chrt").args(class).arg(pid).output().is_ok_and(|told| told.status.success())
+    let told = Command::new("chrt").args(class).arg(tid.to_string()).output();
+    told.is_ok_and(|told| told.status.success())
 }
 
 /// What `/proc` calls a tick.

@@ -230,6 +230,13 @@ impl Server {
         }
     }
 
+    /// Lets the road's threads go before all others of their CPUs; false if that was not granted.
+    pub fn go_first(&self, first: bool) -> bool {
+        let threads = self.pids().into_iter().flat_map(|pid| cpu::threads(pid).unwrap_or_default());
+        let mut road = threads.filter(|thread| cpu::is_road(&thread.name, self.road));
+        road.all(|thread| cpu::go_first(thread.tid as u32, first))
+    }
+
     /// Kills it as the kernel does when memory is short: SIGKILL, at once.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
