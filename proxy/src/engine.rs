@@ -1,6 +1,7 @@
 //! What serves: the exporter, the office's watch over the store, the cores and the desk, started
 //! and stopped together.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,7 +82,7 @@ impl Engine {
     pub fn new(settings: &Settings, prefix: &Path) -> Result<Self, String> {
         let cores = Edge::of(settings).cores.unwrap_or_else(cores::default_count);
         let mut plan = ExporterPlan::new(prefix.to_path_buf(), cores);
-        if let Some(folder) = std::env::var_os("TOLLGATE_RING_DIR") {
+        if let Some(folder) = variable("TOLLGATE_RING_DIR") {
             plan.ring_dir = folder.into();
         }
         plan.certificate_files = crate::ping::certificates(settings);
@@ -244,9 +245,15 @@ fn connections_max(settings: &Settings, cores: usize) -> u64 {
     given.map_or(files, |each| each.saturating_mul(cores as u64).min(files))
 }
 
+/// What a variable of our own says. One without a value is unset, as container descriptions leave it.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|text| !text.is_empty())
+}
+
 /// A number of bytes out of the environment, as nginx writes sizes: `512m`.
 fn bytes_of(name: &str) -> Result<Option<u64>, String> {
-    let Ok(text) = std::env::var(name) else { return Ok(None) };
+    let Some(text) = variable(name) else { return Ok(None) };
+    let text = text.to_string_lossy();
     let bytes = store::conf::nginx::bytes(&text);
     bytes.map(Some).ok_or_else(|| format!("{name} is not a size: '{text}'"))
 }
@@ -257,10 +264,11 @@ fn bytes_of(name: &str) -> Result<Option<u64>, String> {
 /// # Errors
 /// One sentence, for any other word.
 fn is_on(name: &str) -> Result<bool, String> {
-    let Ok(text) = std::env::var(name) else { return Ok(false) };
+    let Some(text) = variable(name) else { return Ok(false) };
+    let text = text.to_string_lossy();
     match text.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Ok(true),
-        "off" | "false" | "no" | "0" | "" => Ok(false),
+        "off" | "false" | "no" | "0" => Ok(false),
         _ => Err(format!("{name} is neither on nor off: '{text}'")),
     }
 }

@@ -184,6 +184,27 @@ fn a_variable_of_our_own_that_cannot_be_read_is_one_sentence() {
 }
 
 #[test]
+fn a_variable_of_our_own_without_a_value_is_unset() {
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = in_folder(folder.path(), "kong");
+    let env = [
+        ("KONG_PREFIX", prefix.as_str()),
+        ("KONG_PROXY_LISTEN", "127.0.0.1:0"),
+        ("KONG_ADMIN_LISTEN", "off"),
+        ("KONG_STATUS_LISTEN", "off"),
+        ("KONG_ADMIN_GUI_LISTEN", "off"),
+        ("TOLLGATE_RING_DIR", ""),
+        ("TOLLGATE_STRICT_PATHS", ""),
+        ("TOLLGATE_EVENTS_BYTES_MAX", ""),
+        ("TOLLGATE_JOURNAL_BYTES_MAX", ""),
+        ("TOLLGATE_CACHE_BYTES_MAX", ""),
+        // Read last, so that the start ends here.
+        ("TOLLGATE_MEMORY_BYTES_MAX", "x"),
+    ];
+    check(&["start"], &env, 1, "", &fault("TOLLGATE_MEMORY_BYTES_MAX is not a size: 'x'"));
+}
+
+#[test]
 fn commands_about_a_gateway_that_does_not_run() {
     let folder = tempfile::tempdir().unwrap();
     let prefix = in_folder(folder.path(), "prefix");

@@ -500,9 +500,13 @@ fn is_plain(value: &[u8]) -> bool {
         // add a bit above one that is set already.
         (word.wrapping_sub(ONES * 0x20) & !word) | (delete.wrapping_sub(ONES) & !delete)
     };
-    let (words, rest) = value.as_chunks::<8>();
-    let mut last = [b' '; 8];
-    last.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
+    let words = value.as_chunks::<8>().0;
+    // What no word covers, in the last eight bytes: some of them once more.
+    let last = value.last_chunk().copied().unwrap_or_else(|| {
+        let mut last = [b' '; 8];
+        last.iter_mut().zip(value).for_each(|(to, byte)| *to = *byte);
+        last
+    });
     let found = words.iter().fold(controls(u64::from_ne_bytes(last)), |found, word| {
         found | controls(u64::from_ne_bytes(*word))
     });
