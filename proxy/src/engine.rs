@@ -245,7 +245,7 @@ fn connections_max(settings: &Settings, cores: usize) -> u64 {
     given.map_or(files, |each| each.saturating_mul(cores as u64).min(files))
 }
 
-/// What a variable of our own says. One without a value is unset, as container descriptions leave it.
+/// What a variable of our own says. Without a value it is unset: so container files leave it.
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|text| !text.is_empty())
 }
