@@ -160,39 +160,40 @@ fn an_unwritable_prefix_is_one_sentence() {
     check(&["start", "-p", "/proc/nowhere"], &[], 1, "", &fault(words));
 }
 
+/// Starts a gateway that listens nowhere but for its proxy, with these variables besides, and
+/// compares the words of the refusal.
+#[track_caller]
+fn check_refused(variables: &[(&str, &str)], words: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = in_folder(folder.path(), "kong");
+    let mut env = vec![
+        ("KONG_PREFIX", prefix.as_str()),
+        ("KONG_PROXY_LISTEN", "127.0.0.1:0"),
+        ("KONG_ADMIN_LISTEN", "off"),
+        ("KONG_STATUS_LISTEN", "off"),
+        ("KONG_ADMIN_GUI_LISTEN", "off"),
+    ];
+    env.extend_from_slice(variables);
+    check(&["start"], &env, 1, "", &fault(words));
+}
+
 /// Before, a size that could not be read was the default, in silence.
 #[test]
 fn a_variable_of_our_own_that_cannot_be_read_is_one_sentence() {
-    let folder = tempfile::tempdir().unwrap();
-    let prefix = in_folder(folder.path(), "kong");
     for (name, value, words) in [
         ("TOLLGATE_STRICT_PATHS", "maybe", "is neither on nor off"),
         ("TOLLGATE_EVENTS_BYTES_MAX", "12x", "is not a size"),
         ("TOLLGATE_JOURNAL_BYTES_MAX", "-1", "is not a size"),
         ("TOLLGATE_CACHE_BYTES_MAX", "1t", "is not a size"),
     ] {
-        let env = [
-            ("KONG_PREFIX", prefix.as_str()),
-            ("KONG_PROXY_LISTEN", "127.0.0.1:0"),
-            ("KONG_ADMIN_LISTEN", "off"),
-            ("KONG_STATUS_LISTEN", "off"),
-            ("KONG_ADMIN_GUI_LISTEN", "off"),
-            (name, value),
-        ];
-        check(&["start"], &env, 1, "", &fault(&format!("{name} {words}: '{value}'")));
+        check_refused(&[(name, value)], &format!("{name} {words}: '{value}'"));
     }
 }
 
+/// Before, an empty size ended the start.
 #[test]
 fn a_variable_of_our_own_without_a_value_is_unset() {
-    let folder = tempfile::tempdir().unwrap();
-    let prefix = in_folder(folder.path(), "kong");
-    let env = [
-        ("KONG_PREFIX", prefix.as_str()),
-        ("KONG_PROXY_LISTEN", "127.0.0.1:0"),
-        ("KONG_ADMIN_LISTEN", "off"),
-        ("KONG_STATUS_LISTEN", "off"),
-        ("KONG_ADMIN_GUI_LISTEN", "off"),
+    let variables = [
         ("TOLLGATE_RING_DIR", ""),
         ("TOLLGATE_STRICT_PATHS", ""),
         ("TOLLGATE_EVENTS_BYTES_MAX", ""),
@@ -201,7 +202,7 @@ fn a_variable_of_our_own_without_a_value_is_unset() {
         // Read last, so that the start ends here.
         ("TOLLGATE_MEMORY_BYTES_MAX", "x"),
     ];
-    check(&["start"], &env, 1, "", &fault("TOLLGATE_MEMORY_BYTES_MAX is not a size: 'x'"));
+    check_refused(&variables, "TOLLGATE_MEMORY_BYTES_MAX is not a size: 'x'");
 }
 
 #[test]
