@@ -27,7 +27,21 @@ use uuid::Uuid;
 pub struct Tables {
     number: u64,
     config_hash: u128,
-    tables: Arc<[Arc<Table>]>,
+    tables: Arc<[Named]>,
+}
+
+/// A table under the name of its entity, which stands here so that a search by name looks at no
+/// other table.
+#[derive(Clone, Debug)]
+struct Named {
+    name: &'static str,
+    table: Arc<Table>,
+}
+
+impl From<Table> for Named {
+    fn from(table: Table) -> Self {
+        Self { name: table.entity().name, table: Arc::new(table) }
+    }
 }
 
 /// What a write did to one row.
@@ -57,14 +71,14 @@ const MANY_ROWS: usize = 20_000;
 type Work = (usize, (&'static Entity, Vec<Arc<Row>>));
 
 /// The table of that work, with its place.
-fn made((place, (entity, rows)): Work) -> Result<(usize, Arc<Table>), (Arc<Row>, Taken)> {
-    Ok((place, Arc::new(Table::of(entity, &rows)?)))
+fn made((place, (entity, rows)): Work) -> Result<(usize, Named), (Arc<Row>, Taken)> {
+    Ok((place, Table::of(entity, &rows)?.into()))
 }
 
 impl Tables {
     /// Empty tables of all entities.
     pub fn new(catalogue: &Catalogue) -> Self {
-        let tables = catalogue.entities.iter().map(|entity| Arc::new(Table::new(entity)));
+        let tables = catalogue.entities.iter().map(|entity| Table::new(entity).into());
         Self { number: 0, config_hash: 0, tables: tables.collect() }
     }
 
@@ -98,7 +112,7 @@ impl Tables {
                 Ok(done) => done,
                 Err(panic) => std::panic::resume_unwind(panic),
             }));
-            done.into_iter().collect::<Result<BTreeMap<usize, Arc<Table>>, _>>()
+            done.into_iter().collect::<Result<BTreeMap<usize, Named>, _>>()
         })?;
         Ok(Self { number: 0, config_hash: 0, tables: made.into_values().collect() })
     }
@@ -124,12 +138,13 @@ impl Tables {
     }
 
     fn table(&self, entity: &str) -> Option<&Table> {
-        self.tables.iter().find(|table| table.entity().name == entity).map(Arc::as_ref)
+        self.tables.iter().find(|named| named.name == entity).map(|named| &*named.table)
     }
 
     fn table_mut(&mut self, entity: &Entity) -> Option<&mut Table> {
-        let place = self.tables.iter().position(|table| table.entity() == entity)?;
-        Arc::make_mut(&mut self.tables).get_mut(place).map(Arc::make_mut)
+        let place = self.tables.iter().position(|named| named.table.entity() == entity)?;
+        let named = Arc::make_mut(&mut self.tables).get_mut(place)?;
+        Some(Arc::make_mut(&mut named.table))
     }
 
     /// The row with this primary key.

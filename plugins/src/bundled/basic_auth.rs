@@ -84,16 +84,19 @@ fn hash_password(row: &mut Value, _random: &mut Random<'_>) -> Result<(), String
     let consumer = row.get("consumer").as_id().ok_or("there is no consumer")?;
     let password = row.get("password").as_text().ok_or("there is no password")?;
     let hashed = hashed(password.as_bytes(), consumer);
-    row.put("password", Value::text(hashed));
+    row.put("password", Value::text(String::from_utf8_lossy(&hashed)));
     Ok(())
 }
 
 /// The stored form: SHA-1 in hexadecimal digits, as in every Kong database.
-fn hashed(password: &[u8], consumer_id: Uuid) -> String {
+fn hashed(password: &[u8], consumer_id: Uuid) -> [u8; 40] {
     let mut id = Uuid::encode_buffer();
     let mut salted = SmallVec::<[u8; 128]>::from_slice(password);
     salted.extend_from_slice(consumer_id.hyphenated().encode_lower(&mut id).as_bytes());
-    credentials::hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &salted).as_ref())
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &salted);
+    let mut digits = [0; 40];
+    credentials::hex_into(digest.as_ref(), &mut digits);
+    digits
 }
 
 fn prepare(config: &Config<'_>) -> Result<Prepared, Fault> {
@@ -127,10 +130,10 @@ impl Plugin for BasicAuth {
 impl BasicAuth {
     fn authenticate(&self, exchange: &mut Exchange) -> bool {
         let found = match self.look_up(exchange, "proxy-authorization") {
-            Some((_, Some(row), password)) => Some((row, password)),
+            Some((Some(row), password)) => Some((row, password)),
             _ => self
                 .look_up(exchange, "authorization")
-                .and_then(|(_, row, password)| Some((row?, password))),
+                .and_then(|(row, password)| Some((row?, password))),
         };
         found.is_some_and(|(row, password)| accept(exchange, &row, &password))
     }
@@ -145,18 +148,18 @@ impl BasicAuth {
         let row = std::str::from_utf8(&username).ok().and_then(|username| {
             exchange.tables().by(CREDENTIALS.name, "username", username).cloned()
         });
-        Some((username, row, password))
+        Some((row, password))
     }
 }
 
-/// A username, the row that it belongs to, and the password that came with it.
-type Found = (Vec<u8>, Option<std::sync::Arc<Row>>, Vec<u8>);
+/// The row that a username belongs to, and the password that came with it.
+type Found = (Option<std::sync::Arc<Row>>, Vec<u8>);
 
 fn accept(exchange: &mut Exchange, row: &Row, password: &[u8]) -> bool {
     let Some(consumer_id) = row.foreign("consumer") else { return false };
     let stored = row.text("password").unwrap_or_default();
     let given = hashed(password, consumer_id);
-    if !credentials::same(stored.as_bytes(), given.as_bytes()) {
+    if !credentials::same(stored.as_bytes(), &given) {
         return false;
     }
     let Some(consumer) = exchange.tables().get("consumers", consumer_id).cloned() else {
@@ -242,7 +245,7 @@ mod tests {
     #[test]
     fn a_password_of_any_kong_database_is_known() {
         let consumer = Uuid::from_u128(0x4304_349b_eed7_454d_8fd8_9d42_84f0_fd4f);
-        assert_eq!(hashed(b"pass", consumer), "b2f5a67fb50f0beeaf9cea6ee8e972f559d5909e");
+        assert_eq!(&hashed(b"pass", consumer), b"b2f5a67fb50f0beeaf9cea6ee8e972f559d5909e");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! nginx's buffer of 8 KiB and refuses them; here they are checked up to `BODY_BYTES_MAX`.
 
 mod date;
+mod key;
 mod line;
 mod schema;
 
@@ -12,8 +13,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::digest;
 use base64::Engine;
+use key::{Algorithm, Key};
 use runtime::http::head::Version;
 use store::check::uri;
 use store::schema::{Entity, foreign, text, typical};
@@ -95,7 +97,7 @@ struct HmacAuth {
     settings: Arc<Settings>,
     /// Keys by the id and the version of their row, and the algorithm: making one costs as much as
     /// a signature.
-    keys: Remembered<(Uuid, u64, Algorithm), Rc<hmac::Key>, KEYS_MAX>,
+    keys: Remembered<(Uuid, u64, Algorithm), Rc<Key>, KEYS_MAX>,
     /// Room for what is signed.
     text: Cell<Vec<u8>>,
 }
@@ -187,24 +189,24 @@ impl HmacAuth {
         let Some(signature) = credentials::base64_into(sent.signature, &mut room) else {
             return false;
         };
-        let key = self.key(row, algorithm);
+        let Some(key) = self.key(row, algorithm) else { return false };
         let mut text = self.text.take();
         text.clear();
         write_signed(exchange, sent, &mut text);
-        let verified = hmac::verify(&key, &text, signature);
+        let verified = key.verifies(&text, signature);
         if text.capacity() <= TEXT_BYTES_KEPT {
             self.text.set(text);
         }
-        verified.is_ok()
+        verified
     }
 
-    fn key(&self, row: &Row, algorithm: Algorithm) -> Rc<hmac::Key> {
+    fn key(&self, row: &Row, algorithm: Algorithm) -> Option<Rc<Key>> {
         let place = (row.id(), row.version(), algorithm);
-        self.keys.get(&place).unwrap_or_else(|| {
+        self.keys.get(&place).or_else(|| {
             let secret = row.text("secret").unwrap_or_default();
-            let key = Rc::new(hmac::Key::new(algorithm.hmac(), secret.as_bytes()));
+            let key = Rc::new(Key::new(algorithm, secret.as_bytes())?);
             self.keys.keep(place, Rc::clone(&key));
-            key
+            Some(key)
         })
     }
 }
@@ -249,36 +251,6 @@ fn accept(exchange: &mut Exchange, row: &Row) -> bool {
     let credential = Credential::of(row);
     identity::identify_as(exchange, consumer, Some(credential), row.text("username"));
     true
-}
-
-/// What a signature is made with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Algorithm {
-    Sha1,
-    Sha256,
-    Sha384,
-    Sha512,
-}
-
-impl Algorithm {
-    fn of(name: &[u8]) -> Option<Self> {
-        Some(match name {
-            b"hmac-sha1" => Self::Sha1,
-            b"hmac-sha256" => Self::Sha256,
-            b"hmac-sha384" => Self::Sha384,
-            b"hmac-sha512" => Self::Sha512,
-            _ => return None,
-        })
-    }
-
-    fn hmac(self) -> hmac::Algorithm {
-        match self {
-            Self::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-            Self::Sha256 => hmac::HMAC_SHA256,
-            Self::Sha384 => hmac::HMAC_SHA384,
-            Self::Sha512 => hmac::HMAC_SHA512,
-        }
-    }
 }
 
 /// Appends what the client signed: one line for each header that it names. Two names stand for the

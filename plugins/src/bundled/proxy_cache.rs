@@ -120,7 +120,7 @@ impl Plugin for Arc<ProxyCache> {
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Step<'a> {
         let told = Directives::of(exchange.request.fields.all("cache-control"));
         if !self.may_answer(exchange, &told) {
-            self.show_early(exchange, self.shows_status, STATUS.as_str(), "Bypass");
+            self.show_early(exchange, self.shows_status, STATUS, b"Bypass");
             return Step::NEXT;
         }
         let key = self.keying.key(exchange);
@@ -179,9 +179,9 @@ impl ProxyCache {
         configured || exchange.request.fields.contains("kong-debug")
     }
 
-    fn show_early(&self, exchange: &mut Exchange, configured: bool, name: &str, value: &str) {
+    fn show_early(&self, exchange: &mut Exchange, configured: bool, name: Name, value: &[u8]) {
         if self.shows(exchange, configured) {
-            exchange.early.set(name, value);
+            exchange.early.put(name, value);
         }
     }
 
@@ -193,20 +193,21 @@ impl ProxyCache {
         told: &Directives,
         found: Found,
     ) -> Outcome {
-        let shown = credentials::hex(&key);
+        let mut shown = [0; 64];
+        credentials::hex_into(&key, &mut shown);
         if let Found::Hit { body, age_s } = found {
             self.show_hit(exchange, age_s, &shown);
             return Outcome::Replay(body);
         }
-        self.show_early(exchange, self.shows_key, KEY.as_str(), &shown);
+        self.show_early(exchange, self.shows_key, KEY, &shown);
         let status = match found {
             Found::Nothing if self.cache_control && told.only_if_cached => {
                 return Outcome::Answer(Box::new(nothing_cached(exchange)));
             }
-            Found::Stale => "Refresh",
-            _ => "Miss",
+            Found::Stale => &b"Refresh"[..],
+            _ => b"Miss",
         };
-        self.show_early(exchange, self.shows_status, STATUS.as_str(), status);
+        self.show_early(exchange, self.shows_status, STATUS, status);
         exchange.notes.put(Wanted(key));
         Outcome::Next
     }
@@ -242,19 +243,20 @@ impl ProxyCache {
             || told.min_fresh.is_some_and(|min| us(fresh_s) < age_us.saturating_add(us(min)))
     }
 
-    fn show_hit(&self, exchange: &mut Exchange, age_s: u64, key: &str) {
+    /// Adds the plugin's own lines, none of which is kept with an answer.
+    fn show_hit(&self, exchange: &mut Exchange, age_s: u64, key: &[u8]) {
         let shows = |configured| self.shows(exchange, configured);
         let (age, status, shown_key) =
             (shows(self.shows_age), shows(self.shows_status), shows(self.shows_key));
         let fields = &mut exchange.response.fields;
         if age {
-            fields.put(AGE, itoa::Buffer::new().format(age_s));
+            fields.push(AGE, itoa::Buffer::new().format(age_s));
         }
         if status {
-            fields.put(STATUS, "Hit");
+            fields.push(STATUS, "Hit");
         }
         if shown_key {
-            fields.put(KEY, key);
+            fields.push(KEY, key);
         }
     }
 

@@ -55,12 +55,17 @@ fn before(byte: u8, text: &[u8]) -> &[u8] {
 
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
     let mut text = vec![0; bytes.len() * 2];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
+    hex_into(bytes, &mut text);
     String::from_utf8(text).unwrap_or_default()
+}
+
+/// The same, written into `room`, two for each byte; what does not fit is left out.
+pub fn hex_into(bytes: &[u8], room: &mut [u8]) {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    for (pair, byte) in room.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
+    }
 }
 
 /// Whether two secrets are the same, in a time that does not tell where they differ.
@@ -157,6 +162,9 @@ mod tests {
         assert_eq!(base64url(b"dT-w").as_deref(), Some(&[0x75, 0x3f, 0xb0][..]));
         assert_eq!(base64url(b"dT+w"), None);
         assert_eq!((to_base64url(b"\xfb\xff"), hex(b"\x0a\xff")), ("-_8".into(), "0aff".into()));
+        let mut room = [b'x'; 3];
+        hex_into(b"\x0a\xff", &mut room);
+        assert_eq!(&room, b"0ax");
     }
 
     #[test]

@@ -42,27 +42,17 @@ pub fn identify_as(
     exchange.credential = credential;
 }
 
-/// Writes the lines.
 fn tell(fields: &mut Fields, consumer: Option<&Row>, shown: Option<&str>, is_anonymous: bool) {
     let text = |name: &str| consumer.and_then(|row| row.text(name));
     let mut id = Uuid::encode_buffer();
     let id = consumer.map(|row| &*row.id().hyphenated().encode_lower(&mut id));
-    put(fields, CONSUMER_ID, id);
-    put(fields, CONSUMER_CUSTOM_ID, text("custom_id"));
-    put(fields, CONSUMER_USERNAME, text("username"));
-    put(fields, CREDENTIAL, shown);
-    put(fields, ANONYMOUS, is_anonymous.then_some("true"));
-}
-
-fn put(fields: &mut Fields, name: Name, value: Option<&str>) {
-    match value {
-        Some(value) => {
-            fields.put(name, value);
-        }
-        None => {
-            fields.remove(name.as_str());
-        }
-    }
+    fields.put_each(&[
+        (CONSUMER_ID, id),
+        (CONSUMER_CUSTOM_ID, text("custom_id")),
+        (CONSUMER_USERNAME, text("username")),
+        (CREDENTIAL, shown),
+        (ANONYMOUS, is_anonymous.then_some("true")),
+    ]);
 }
 
 /// Whether another plugin has already let the client in, where one of several suffices: that is so

@@ -59,9 +59,21 @@ fn number(text: &[u8], at: usize, digits: usize) -> Option<i64> {
 }
 
 fn month(name: &[u8]) -> Option<i64> {
-    const NAMES: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-    let at = NAMES.chunks(3).position(|known| known == name)?;
-    i64::try_from(at + 1).ok()
+    Some(match name {
+        b"Jan" => 1,
+        b"Feb" => 2,
+        b"Mar" => 3,
+        b"Apr" => 4,
+        b"May" => 5,
+        b"Jun" => 6,
+        b"Jul" => 7,
+        b"Aug" => 8,
+        b"Sep" => 9,
+        b"Oct" => 10,
+        b"Nov" => 11,
+        b"Dec" => 12,
+        _ => return None,
+    })
 }
 
 fn days_of(year: i64, month: i64) -> i64 {

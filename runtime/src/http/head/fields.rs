@@ -134,6 +134,23 @@ impl Fields {
         line.is_some()
     }
 
+    /// [`Fields::put`] for each name that has a value, [`Fields::remove`] for the others: with one
+    /// look at the lines where none of them is there.
+    pub fn put_each(&mut self, named: &[(Name, Option<&str>)]) {
+        let may_be = |line: &Line, name: &Name| {
+            line.first == name.first && line.name_len as usize == name.len()
+        };
+        let is_new =
+            !self.lines.iter().any(|line| named.iter().any(|(name, _)| may_be(line, name)));
+        for &(name, value) in named {
+            match value {
+                Some(value) if is_new => self.push(name, value),
+                Some(value) => self.put(name, value),
+                None => !is_new && self.remove(name.as_str()) > 0,
+            };
+        }
+    }
+
     /// [`Fields::add`] for a name of the program's own.
     pub fn push(&mut self, name: Name, value: impl AsRef<[u8]>) -> bool {
         let line = self.write_named(name, value.as_ref());

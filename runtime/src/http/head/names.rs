@@ -140,4 +140,31 @@ mod tests {
         assert!(!ours.put(NAME, &huge) && !ours.push(NAME, &huge));
         assert_eq!(ours, plain);
     }
+
+    #[test]
+    fn names_put_together_are_as_if_each_was_put() {
+        const NAMES: [Name; 3] = [Name::new("X-One: "), Name::new("X-Two: "), Name::new("Te: ")];
+        let lines = [("x-one", "1"), ("a", "2"), ("X-TWO", "3"), ("x-one", "4"), ("TE", "5")];
+        let values = [Some("v"), None, Some(" w\n")];
+        // Every choice of lines, with every choice of values.
+        for (chosen, told) in (0..1 << lines.len()).flat_map(|c| (0..27).map(move |t| (c, t))) {
+            let mut together = Fields::new();
+            for (at, (name, value)) in lines.iter().enumerate() {
+                if chosen >> at & 1 == 1 {
+                    together.add(name, value);
+                }
+            }
+            let mut apart = together.clone();
+            let named = [0, 1, 2].map(|at| (NAMES[at], values[told / [1, 3, 9][at] % 3]));
+            together.put_each(&named);
+            for (name, value) in named {
+                match value {
+                    Some(value) => assert!(apart.put(name, value)),
+                    None => _ = apart.remove(name.as_str()),
+                }
+            }
+            assert_eq!(together, apart, "lines {chosen:b}, values {told}");
+            assert_eq!(together.seen(), apart.seen(), "lines {chosen:b}, values {told}");
+        }
+    }
 }
