@@ -26,7 +26,7 @@ use crate::{
 
 const ROUNDS: usize = 6;
 /// Of what is judged to a microsecond or two.
-const FINE_ROUNDS: usize = 64;
+const FINE_ROUNDS: usize = 160;
 /// Connections, and the measured milliseconds of a visit.
 const VISIT: (usize, u64) = (64, 250);
 /// Of what is judged finely: the machine's pace changes within a second, and the two sides of a

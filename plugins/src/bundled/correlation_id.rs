@@ -111,7 +111,7 @@ impl Plugin for CorrelationId {
 /// The id that the request came with, or was given.
 fn sent<'a>(exchange: &'a Exchange, name: &str) -> Option<&'a [u8]> {
     let fields = &exchange.request.fields;
-    fields.get(&lines::spelled(fields, name)).filter(|id| !id.is_empty())
+    fields.get(&*lines::spelled(fields, name)).filter(|id| !id.is_empty())
 }
 
 impl Generator {

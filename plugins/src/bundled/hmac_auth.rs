@@ -260,7 +260,7 @@ fn write_signed(exchange: &Exchange, sent: &line::Sent<'_>, text: &mut Vec<u8>) 
         if number > 0 {
             text.push(b'\n');
         }
-        let value = std::str::from_utf8(name).ok().and_then(|n| exchange.request.fields.get(n));
+        let value = exchange.request.fields.get(name);
         let method = exchange.request.method().as_bytes();
         match (value, name) {
             (Some(value), _) => {

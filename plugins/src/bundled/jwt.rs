@@ -206,7 +206,7 @@ impl Settings {
         let fields = &exchange.request.fields;
         let cookies = self.cookie_names.iter().filter_map(|name| credentials::cookie(fields, name));
         cookies.map(Cow::Borrowed).for_each(&mut put);
-        let line = |name: &String| fields.get(&lines::spelled(fields, name));
+        let line = |name: &String| fields.get(&*lines::spelled(fields, name));
         let tokens = self
             .header_names
             .iter()

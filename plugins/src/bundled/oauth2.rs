@@ -225,7 +225,7 @@ impl Settings {
     /// The line that a token or a client's name and secret come in.
     fn line<'a>(&self, exchange: &'a Exchange) -> Option<&'a [u8]> {
         let fields = &exchange.request.fields;
-        fields.get(&lines::spelled(fields, &self.auth_header_name))
+        fields.get(&*lines::spelled(fields, &self.auth_header_name))
     }
 
     /// The token of a request; takes it out of what goes upstream where that is asked for.

@@ -246,7 +246,7 @@ impl RateLimiting {
             By::Service => exchange.service_id().map(Who::Id),
             By::Header(name) => {
                 let fields = &exchange.request.fields;
-                fields.get(&lines::spelled(fields, name)).map(Who::Text)
+                fields.get(&*lines::spelled(fields, name)).map(Who::Text)
             }
             By::Path(path) => is_at(exchange, path).then_some(Who::Text(path.as_bytes())),
         };

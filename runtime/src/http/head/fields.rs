@@ -66,15 +66,16 @@ impl Fields {
     }
 
     /// The first value of this name.
-    pub fn get(&self, name: &str) -> Option<&[u8]> {
-        let line = self.lines.iter().find(|line| self.is_named(**line, name.as_bytes()))?;
+    pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
+        let is_named = named(&self.bytes, name.as_ref());
+        let line = self.lines.iter().find(|line| is_named(line))?;
         Some(self.value(*line))
     }
 
     /// All values of this name, in order.
     pub fn all<'f>(&'f self, name: &str) -> impl Iterator<Item = &'f [u8]> {
-        let name = name.as_bytes();
-        self.lines.iter().filter(|line| self.is_named(**line, name)).map(|line| self.value(*line))
+        let is_named = named(&self.bytes, name.as_bytes());
+        self.lines.iter().filter(move |line| is_named(line)).map(|line| self.value(*line))
     }
 
     /// Whether there is a line of this name.
@@ -164,16 +165,16 @@ impl Fields {
     /// Puts a line, whose bytes are here, in place of all of its name.
     fn place(&mut self, line: Line) {
         self.seen.0 |= line.known.bit();
-        let (bytes, name) = (&self.bytes, name_of(&self.bytes, line));
-        let Some(first) = self.lines.iter().position(|old| is_named(bytes, *old, name)) else {
+        let is_named = named(&self.bytes, name_of(&self.bytes, line));
+        let Some(first) = self.lines.iter().position(&is_named) else {
             return self.lines.push(line);
         };
         let (mut at, after) = (0, first + 1);
         let mut rest = self.lines.iter().skip(after);
-        if rest.any(|old| is_named(bytes, *old, name)) {
+        if rest.any(&is_named) {
             self.lines.retain(|old| {
                 at += 1;
-                at <= after || !is_named(bytes, *old, name)
+                at <= after || !is_named(old)
             });
         }
         if let Some(place) = self.lines.get_mut(first) {
@@ -210,8 +211,10 @@ impl Fields {
     /// Removes all lines of this name; says how many there were.
     pub fn remove(&mut self, name: &str) -> usize {
         let before = self.lines.len();
-        let bytes = &self.bytes;
-        self.lines.retain(|line| !is_named(bytes, *line, name.as_bytes()));
+        {
+            let is_named = named(&self.bytes, name.as_bytes());
+            self.lines.retain(|line| !is_named(line));
+        }
         if self.lines.len() != before {
             self.note_seen();
         }
@@ -367,10 +370,6 @@ impl Fields {
         self.seen = Seen(self.lines.iter().fold(0, |bits, line| bits | line.known.bit()));
     }
 
-    fn is_named(&self, line: Line, name: &[u8]) -> bool {
-        is_named(&self.bytes, line, name)
-    }
-
     fn name(&self, line: Line) -> &[u8] {
         name_of(&self.bytes, line)
     }
@@ -428,10 +427,33 @@ fn value_of(bytes: &[u8], line: Line) -> &[u8] {
     bytes.get(start..start + line.value_len as usize).unwrap_or_default()
 }
 
-fn is_named(bytes: &[u8], line: Line, name: &[u8]) -> bool {
-    line.name_len as usize == name.len()
-        && name.first().is_some_and(|b| b | 0x20 == line.first)
-        && name_of(bytes, line).eq_ignore_ascii_case(name)
+/// Whether a line of these bytes has this name, in any case.
+fn named(bytes: &[u8], name: &[u8]) -> impl Fn(&Line) -> bool {
+    let first = name.first().map_or(0, |byte| byte | 0x20);
+    move |line| {
+        line.name_len as usize == name.len()
+            && line.first == first
+            && is_same(name_of(bytes, *line), name)
+    }
+}
+
+/// Whether two names of one length are the same in any case, eight bytes at a time.
+fn is_same(one: &[u8], two: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let lower = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        let ascii = word & (ONES * 0x7f);
+        // The top bit of a byte from `A` on, and of one behind `Z`.
+        let (from_a, behind_z) = (ascii + ONES * (0x80 - 0x41), ascii + ONES * (0x80 - 0x5b));
+        word | ((from_a & !behind_z & !word & (ONES << 7)) >> 2)
+    };
+    let (Some(last_one), Some(last_two)) = (one.last_chunk(), two.last_chunk()) else {
+        return one.eq_ignore_ascii_case(two);
+    };
+    let words = one.as_chunks().0.iter().zip(two.as_chunks().0);
+    // What no word covers is in the last eight bytes.
+    let last = lower(last_one) ^ lower(last_two);
+    words.fold(last, |found, (one, two)| found | (lower(one) ^ lower(two))) == 0
 }
 
 /// Whether these bytes are a token of RFC 9110, at most 65,535 of them.
@@ -560,6 +582,21 @@ mod tests {
                 value[place] = byte;
                 let plain = byte >= b' ' && byte != 0x7f;
                 assert_eq!(is_plain(&value), plain, "{byte} at {place} of {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_the_same_in_any_case_and_in_no_other_way() {
+        let name = |byte: u8, place: usize, len: usize| {
+            let mut name = vec![b'-'; len];
+            name[place] = byte;
+            name
+        };
+        for (one, two) in (0..=255_u8).flat_map(|one| (0..=255).map(move |two| (one, two))) {
+            for (place, len) in [(0, 1), (6, 7), (0, 8), (7, 9), (8, 9), (3, 17), (15, 17)] {
+                let same = is_same(&name(one, place, len), &name(two, place, len));
+                assert_eq!(same, one.eq_ignore_ascii_case(&two), "{one} {two}: {place} of {len}");
             }
         }
     }
