@@ -5,7 +5,7 @@ use plugins::pdk::{Answer, AnswerBody, Exchange, Origin};
 use runtime::buffers::Piece;
 use runtime::clock;
 use runtime::http::body::Framing;
-use runtime::http::head::{Known, Seen};
+use runtime::http::head::{Known, Name, Seen};
 use std::net::SocketAddr;
 
 use crate::core::Core;
@@ -17,6 +17,8 @@ use crate::roadmap::Planned;
 use crate::route::target::Target;
 use crate::route::upstream::{self, Joined};
 use crate::route::{Flavor, Match, Normal, PathMatch};
+
+const DATE: Name = Name::new("Date: ");
 
 /// What Server and Via say.
 pub const PRODUCT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
@@ -217,7 +219,7 @@ pub fn take_length(exchange: &mut Exchange) -> Option<u64> {
 pub fn lay_over(exchange: &mut Exchange) {
     if exchange.origin != Origin::Upstream {
         let now_s = clock::wall_us() / 1_000_000;
-        exchange.response.fields.set("Date", date::http_date(now_s));
+        exchange.response.fields.put(DATE, date::http_date(now_s));
     }
     exchange.response.fields.lay_over(&exchange.early);
 }

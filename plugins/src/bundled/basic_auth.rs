@@ -3,7 +3,7 @@
 //! Source: Kong `kong/plugins/basic-auth/{schema,daos,access,crypto}.lua`; recorded in
 //! `recorded/plugins/basic-auth.jsonl` and the suite `plugins-auth`.
 
-use aws_lc_rs::digest;
+use sha1::{Digest, Sha1};
 use smallvec::SmallVec;
 use store::schema::{
     Entity, Field, PluginSchema, Preset, Random, Transform, boolean, foreign, text, typical,
@@ -93,9 +93,8 @@ fn hashed(password: &[u8], consumer_id: Uuid) -> [u8; 40] {
     let mut id = Uuid::encode_buffer();
     let mut salted = SmallVec::<[u8; 128]>::from_slice(password);
     salted.extend_from_slice(consumer_id.hyphenated().encode_lower(&mut id).as_bytes());
-    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &salted);
     let mut digits = [0; 40];
-    credentials::hex_into(digest.as_ref(), &mut digits);
+    credentials::hex_into(&Sha1::digest(&salted), &mut digits);
     digits
 }
 

@@ -7,7 +7,7 @@ use plugins::pdk::logging::Passed;
 use runtime::buffers::{Pages, Piece};
 use runtime::clock::Deadline;
 use runtime::http::body::{self, Decoder, Framing};
-use runtime::http::head::{self, Fields, Known, Limits, Request, Response, Version};
+use runtime::http::head::{self, Fields, Known, Limits, Name, Request, Response, Version};
 use runtime::http::write;
 use runtime::io::Pipe;
 use runtime::wire::WireWriter;
@@ -25,6 +25,8 @@ const QUEUED_PIECES_MAX: usize = 48;
 /// so that the answer is not lost to a reset.
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 const LINGER_MS: u64 = 2_000;
+
+const CONTENT_LENGTH: Name = Name::new("Content-Length: ");
 
 /// The connection of an HTTP/1 client.
 pub struct H1 {
@@ -304,10 +306,10 @@ impl H1 {
             Length::Known(_) if status == 204 => {}
             Length::Known(bytes) => {
                 self.told_length = Some(bytes);
-                write::line_number(&mut line, "Content-Length", bytes);
+                write::line_number(&mut line, CONTENT_LENGTH, bytes);
             }
             Length::Nothing => {
-                write::line_number(&mut line, "Content-Length", 0);
+                write::line_number(&mut line, CONTENT_LENGTH, 0);
             }
             Length::Unknown if self.bodiless => {}
             Length::Unknown if request.version == Version::H11 => {

@@ -25,6 +25,7 @@ const CHARSET_TYPES: [(&str, &str); 6] = [
     ("application/rss+xml", "application/rss+xml; charset=UTF-8"),
 ];
 
+const CONTENT_TYPE: Name = Name::new("Content-Type: ");
 const UPSTREAM_LATENCY: Name = Name::new("X-Kong-Upstream-Latency: ");
 const PROXY_LATENCY: Name = Name::new("X-Kong-Proxy-Latency: ");
 const RESPONSE_LATENCY: Name = Name::new("X-Kong-Response-Latency: ");
@@ -248,7 +249,7 @@ fn add_charset(response: &mut Response) {
     let Some(kind) = response.fields.get("content-type") else { return };
     let mut types = CHARSET_TYPES.iter();
     if let Some((_, with)) = types.find(|(text, _)| kind.eq_ignore_ascii_case(text.as_bytes())) {
-        response.fields.set("Content-Type", with);
+        response.fields.put(CONTENT_TYPE, with);
     }
 }
 

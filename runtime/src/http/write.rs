@@ -3,7 +3,7 @@
 //! Everything appends to the caller's buffer. No value can end its line: control bytes are
 //! percent-encoded here and in [`Fields`].
 
-use super::head::{Fields, Known, Seen, Version, is_token, push_clean};
+use super::head::{Fields, Known, Name, Seen, Version, is_token, push_clean};
 
 /// Ends a head.
 pub const HEAD_END: &[u8] = b"\r\n";
@@ -63,8 +63,10 @@ pub fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) -> bool {
 }
 
 /// Appends one header line with a number.
-pub fn line_number(out: &mut Vec<u8>, name: &str, value: u64) -> bool {
-    line(out, name, itoa::Buffer::new().format(value).as_bytes())
+pub fn line_number(out: &mut Vec<u8>, name: Name, value: u64) {
+    out.extend_from_slice(name.start().as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends all lines, in order: one copy for each run of lines that nobody touched.
@@ -255,7 +257,7 @@ mod tests {
         check(|out| status_line(out, 200, "a\r\nb"), "HTTP/1.1 200 a%0D%0Ab\r\n");
         check(|out| assert!(line(out, "A", b"b\nc")), "A: b%0Ac\r\n");
         check(|out| assert!(!line(out, "A\r\nB", b"c")), "");
-        check(|out| assert!(line_number(out, "N", u64::MAX)), "N: 18446744073709551615\r\n");
+        check(|out| line_number(out, Name::new("N: "), u64::MAX), "N: 18446744073709551615\r\n");
     }
 
     #[test]

@@ -321,7 +321,7 @@ impl Fields {
     /// The same with a name that is known to be one.
     fn write_named(&mut self, name: Name, value: &[u8]) -> Option<Line> {
         let start = self.make_room(name.len(), value.len())?;
-        self.bytes.extend_from_slice(name.start.as_bytes());
+        self.bytes.extend_from_slice(name.start().as_bytes());
         let value_len = self.finish(value);
         Some(Line {
             start: start as u32,
@@ -539,17 +539,16 @@ fn is_plain(value: &[u8]) -> bool {
         // add a bit above one that is set already.
         (word.wrapping_sub(ONES * 0x20) & !word) | (delete.wrapping_sub(ONES) & !delete)
     };
-    let words = value.as_chunks::<8>().0;
     // What no word covers, in the last eight bytes: some of them once more.
-    let last = value.last_chunk().copied().unwrap_or_else(|| {
-        let mut last = [b' '; 8];
-        last.iter_mut().zip(value).for_each(|(to, byte)| *to = *byte);
-        last
-    });
-    let found = words.iter().fold(controls(u64::from_ne_bytes(last)), |found, word| {
-        found | controls(u64::from_ne_bytes(*word))
-    });
-    found & (ONES << 7) == 0
+    let last = match (value.last_chunk(), value.first_chunk(), value.last_chunk()) {
+        (Some(last), ..) => u64::from_ne_bytes(*last),
+        (None, Some(first), Some(last)) => {
+            u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last))
+        }
+        _ => value.iter().fold(ONES * 0x20, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    let words = value.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word));
+    words.fold(controls(last), |found, word| found | controls(word)) & (ONES << 7) == 0
 }
 
 const fn is_control(byte: u8) -> bool {

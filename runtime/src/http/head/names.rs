@@ -89,8 +89,7 @@ impl Seen {
 /// A name that the program itself writes, looked at once, when it is compiled.
 #[derive(Debug, Clone, Copy)]
 pub struct Name {
-    /// Up to the value: `X-Name: `.
-    pub(super) start: &'static str,
+    start: &'static str,
     pub(super) first: u8,
     pub(super) known: Known,
 }
@@ -111,6 +110,11 @@ impl Name {
     /// The name alone.
     pub fn as_str(self) -> &'static str {
         self.start.get(..self.len()).unwrap_or_default()
+    }
+
+    /// Up to the value: `X-Name: `.
+    pub(crate) const fn start(self) -> &'static str {
+        self.start
     }
 
     pub(super) const fn len(self) -> usize {
